@@ -50,13 +50,13 @@ def test_the_ops_named_are_those_that_run(
     pattern: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, used = model_of(pattern, **changes), set()
-    resolve = kernels.resolve
+    run = kernels.run
 
-    def watched(op: str) -> Any:
+    def watched(op: str, *args: Any) -> Any:
         used.add(op)
-        return resolve(op)
+        return run(op, *args)
 
-    monkeypatch.setattr(kernels, "resolve", watched)
+    monkeypatch.setattr(kernels, "run", watched)
     model(torch.arange(40)[None])
     if "B" in pattern and model.config.eidetic_slots:
         used.add("selection")  # called inside of attention, in the same form

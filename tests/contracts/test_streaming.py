@@ -175,7 +175,7 @@ def test_ties_go_to_the_earlier_token_in_every_mode(backend: str, refresh: int, 
     spec = AttentionSpec(window=6, refresh=refresh, slots=slots)
     q, kv = torch.randn(2, 37, 4, 4).double(), torch.randn(2, 37, 2, 2, 4).double()
     eps = torch.randint(0, 3, (2, 37)).double()
-    attend = kernels.TABLE["attention"][backend]
+    attend = kernels.TABLE["attention"][backend].function
     read = 37 - 37 % refresh
     want = [sorted(range(read), key=lambda i: (-line[i], i))[:slots] for line in eps.tolist()]
     outs = []
@@ -280,7 +280,7 @@ def test_fault_a_slow_path_chosen_in_silence() -> None:
         assert kernels.explain(op).startswith(f"{op}: torch (")
         with kernels.use("reference"):
             assert kernels.explain(op).startswith(f"{op}: reference (")
-        assert kernels.resolve(op) is forms["torch"]
+        assert kernels.resolve(op) is forms["torch"].function
     unknown = pytest.raises(ConfigError, match="backend 'fastest' is unknown; use one of")
     with unknown, kernels.use("fastest"):
         pass

@@ -5,6 +5,8 @@ from solomonic.kernels.attention import AttentionSpec as AttentionSpec
 from solomonic.kernels.attention import Carry as Carry
 from solomonic.kernels.attention import empty_carry as empty_carry
 from solomonic.kernels.registry import TABLE as TABLE
+from solomonic.kernels.registry import Form as Form
 from solomonic.kernels.registry import explain as explain
 from solomonic.kernels.registry import resolve as resolve
+from solomonic.kernels.registry import run as run
 from solomonic.kernels.registry import use as use

@@ -1,47 +1,87 @@
 """Which form of an op runs: chosen in one place, explicitly, and always explained.
 
-Every op has a slow definition ("reference") and a fast form in plain PyTorch ("torch"). Later
-backends join the same table; nothing is chosen in silence: `explain` says what runs and why.
+Every op has a slow definition ("reference") and a fast form in plain PyTorch ("torch"), which takes
+everything. Faster forms take less: a form says in one sentence what it refuses, and `explain` shows
+the sentence. Nothing is chosen in silence.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from solomonic.core import ConfigError
 from solomonic.kernels import attention, conv, delta, innovation, selection, ssd
 
-TABLE: dict[str, dict[str, Callable]] = {
-    "attention": {"reference": attention.reference, "torch": attention.blocks},
-    "conv": {"reference": conv.reference, "torch": conv.shifted},
-    "delta": {"reference": delta.reference, "torch": delta.chunked},
-    "innovation": {"reference": innovation.reference, "torch": innovation.shifted},
-    "selection": {"reference": selection.reference, "torch": selection.blocks},
-    "ssd": {"reference": ssd.reference, "torch": ssd.chunked},
+
+def takes_all(*_args: object) -> str | None:
+    """A form without limits."""
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """One implementation of an op.
+
+    function: takes the arguments of the op's `reference`, in that order.
+    refuses: the same arguments -> None, or one sentence saying why this form cannot take them.
+    """
+
+    function: Callable
+    refuses: Callable[..., str | None] = takes_all
+
+
+ORDER = ("triton", "native", "torch")
+"""Backends that "auto" tries, the fastest first."""
+
+TABLE: dict[str, dict[str, Form]] = {
+    "attention": {"reference": Form(attention.reference), "torch": Form(attention.blocks)},
+    "conv": {"reference": Form(conv.reference), "torch": Form(conv.shifted)},
+    "delta": {"reference": Form(delta.reference), "torch": Form(delta.chunked)},
+    "innovation": {"reference": Form(innovation.reference), "torch": Form(innovation.shifted)},
+    "selection": {"reference": Form(selection.reference), "torch": Form(selection.blocks)},
+    "ssd": {"reference": Form(ssd.reference), "torch": Form(ssd.chunked)},
 }
 
-_wanted: ContextVar[str] = ContextVar("solomonic_backend", default="torch")
+_wanted: ContextVar[str] = ContextVar("solomonic_backend", default="auto")
 
 
-def resolve(op: str) -> Callable:
-    """The function that runs for `op` under the backend in force.
+def resolve(op: str, *args: object) -> Callable:
+    """The function that runs for `op` on these arguments under the backend in force.
+
+    Args:
+        args: what the op will be called with; without them, forms that may refuse are left out.
 
     Raises:
-        ConfigError: the op or the backend does not exist.
+        ConfigError: the op does not exist, or the backend asked for refuses these arguments.
     """
-    forms = _forms(op)
-    backend = _wanted.get()
-    if backend not in forms:
-        raise ConfigError(
-            f"op '{op}' has no backend '{backend}'; use one of {', '.join(sorted(forms))}."
-        )
-    return forms[backend]
+    forms, wanted = _forms(op), _wanted.get()
+    if wanted in forms:
+        reason = forms[wanted].refuses(*args) if args else None
+        if reason is not None:
+            raise ConfigError(f"op '{op}' cannot run on backend '{wanted}': {reason}")
+        return forms[wanted].function
+    for backend in ORDER:
+        if backend in forms and _refusal(forms[backend], args) is None:
+            return forms[backend].function
+    raise AssertionError(f"op '{op}' has no form that takes everything")
+
+
+def run(op: str, *args: Any) -> Any:
+    """Call `op` in the form that `resolve` chooses."""
+    return resolve(op, *args)(*args)
 
 
 @contextmanager
 def use(backend: str) -> Iterator[None]:
-    """Run every op with one backend inside the block: "reference" or "torch"."""
-    known = {name for forms in TABLE.values() for name in forms}
+    """Choose the backend inside the block.
+
+    "auto" takes the fastest form that does not refuse the arguments; "reference", "torch", "native"
+    and "triton" insist: the op then raises with the reason instead of taking another. Ops that have
+    no form of that name at all run as under "auto", and `explain` says so.
+    """
+    known = {"auto"} | {name for forms in TABLE.values() for name in forms}
     if backend not in known:
         raise ConfigError(f"backend '{backend}' is unknown; use one of {', '.join(sorted(known))}.")
     token = _wanted.set(backend)
@@ -51,16 +91,32 @@ def use(backend: str) -> Iterator[None]:
         _wanted.reset(token)
 
 
-def explain(op: str) -> str:
-    """One sentence: which form of `op` runs now, and why."""
-    forms, backend = _forms(op), _wanted.get()
-    function = resolve(op)
-    why = "asked for" if backend == "reference" else "the only fast form in this build"
-    others = ", ".join(sorted(set(forms) - {backend}))
-    return f"{op}: {backend} ({function.__module__}), {why}; also there: {others}"
+def explain(op: str, *args: object) -> str:
+    """One sentence: which form of `op` runs on these arguments, and why no faster one does."""
+    forms, wanted = _forms(op), _wanted.get()
+    function = resolve(op, *args)
+    chosen = next(name for name, form in forms.items() if form.function is function)
+    parts = []
+    if wanted == chosen:
+        parts.append("asked for")
+    elif wanted != "auto":
+        parts.append(f"there is no {wanted} form of it")
+    if wanted != chosen:
+        for faster in ORDER[: ORDER.index(chosen)]:
+            reason = _refusal(forms[faster], args) if faster in forms else None
+            if reason is not None:
+                parts.append(f"not {faster}: {reason}")
+    why = "; ".join(parts) or "the fastest form there is"
+    return f"{op}: {chosen} ({function.__module__}); {why}"
 
 
-def _forms(op: str) -> dict[str, Callable]:
+def _refusal(form: Form, args: tuple) -> str | None:
+    if args or form.refuses is takes_all:
+        return form.refuses(*args)
+    return "that depends on the arguments"
+
+
+def _forms(op: str) -> dict[str, Form]:
     if op not in TABLE:
         raise ConfigError(f"op '{op}' is unknown; use one of {', '.join(sorted(TABLE))}.")
     return TABLE[op]

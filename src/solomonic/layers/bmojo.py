@@ -131,14 +131,14 @@ class BMojo(nn.Module):
             y, ssm = self.ssm(u, state.ssm, lengths)
             faded = project_pairs(self, y)
             if state.past is not None:
-                eps = kernels.resolve("innovation")(y, state.past, state.time)
+                eps = kernels.run("innovation", y, state.past, state.time)
                 history = torch.cat((state.past, y.detach().to(state.past.dtype)), dim=1)
                 past = take_tail(history, self.taps, lengths, self.taps)
         elif self.spec.slots:
             eps = torch.ones(u.shape[:2], device=u.device)
         carry = Carry(*(getattr(state, name) for name in Carry._fields))
-        out, carry, kept = kernels.resolve("attention")(
-            q, kv, faded, eps, carry, self.spec, lengths, fresh
+        out, carry, kept = kernels.run(
+            "attention", q, kv, faded, eps, carry, self.spec, lengths, fresh
         )
         if trace is not None and eps is not None and kept is not None:
             trace.append({"innovation": eps, "kept": kept})

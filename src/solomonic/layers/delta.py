@@ -65,7 +65,7 @@ class DeltaRule(nn.Module):
         if lengths is not None:
             mask = padding_mask(u.shape[1], lengths)[..., None]
             beta, log_decay = beta * mask, log_decay * mask
-        y, h = kernels.resolve("delta")(q, k, v, log_decay, beta, state.h, self.chunk)
+        y, h = kernels.run("delta", q, k, v, log_decay, beta, state.h, self.chunk)
         return self.out_proj(self.norm(y.flatten(-2), z)), RecurrentState(h, tail)
 
 

@@ -71,7 +71,7 @@ class SSM(nn.Module):
         dt = softplus(dt.to(state.h.dtype) + self.dt_bias)
         if lengths is not None:
             dt = dt * padding_mask(u.shape[1], lengths)[..., None]  # a step of 0 is the identity
-        y, h = kernels.resolve("ssd")(x, dt, -self.A_log.exp(), b, c, state.h, self.chunk)
+        y, h = kernels.run("ssd", x, dt, -self.A_log.exp(), b, c, state.h, self.chunk)
         y = (y + self.D.to(y.dtype)[:, None] * x).flatten(-2)
         return self.out_proj(self.norm(y, z)), RecurrentState(h, tail)
 
