@@ -1,0 +1,199 @@
+// Products with packed weights: the same loops for float32, bfloat16, 8 and 4 bits.
+//
+// A tile holds R rows of x times V vectors of outputs in registers and walks down the inputs; the
+// weights of a panel stream past once per tile, the rows of x are broadcast from cache.
+#pragma once
+
+#include "../simd/dot.h"
+#include "table.h"
+
+namespace slm {
+namespace SLM_ISA {
+
+// Write a tile's vectors [column, column + V * lanes) of `valid` outputs.
+template <int V>
+SLM_INLINE void put(float* y, const vf* acc, int valid, bool add) {
+  if (valid >= V * kLanes) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++)
+      store(y + v * kLanes, add ? load(y + v * kLanes) + acc[v] : acc[v]);
+    return;
+  }
+  for (int v = 0; v < V; v++) {
+    const int n = valid - v * kLanes;
+    if (n <= 0) return;
+    store_n(y + v * kLanes, add ? load_n(y + v * kLanes, n) + acc[v] : acc[v], n);
+  }
+}
+
+struct F32 {
+  static constexpr int kStep = 1, kBlock = 512;
+  typedef vf Acc;
+  SLM_INLINE vf dot(vf acc, const char* x, const char* w) {
+    float value;
+    __builtin_memcpy(&value, x, 4);
+    return acc + splat(value) * load((const float*)w);
+  }
+};
+struct Bf16 {
+  static constexpr int kStep = 2, kBlock = 1024;
+  typedef vf Acc;
+  SLM_INLINE vf dot(vf acc, const char* x, const char* w) {
+    return dot_bf16(acc, splat_bytes(x), load_i(w));
+  }
+};
+struct S8 {
+  static constexpr int kStep = 4, kBlock = 1 << 30;
+  typedef vi Acc;
+  SLM_INLINE vi dot(vi acc, const char* x, const char* w) {
+    return dot_s8(acc, splat_bytes(x), load_i(w));
+  }
+};
+
+// Sum over `lanes32` 32-bit steps; w points at the panel's column, x at the first row.
+template <class T, int R, int V>
+SLM_INLINE void sweep(typename T::Acc (&acc)[R][V], const char* x, int64_t ldx, const char* w,
+                      int lanes32) {
+#pragma GCC unroll 6
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) acc[r][v] = typename T::Acc{};
+  if constexpr (R == 1) {  // one row: a second set of sums hides the latency of the first
+    typename T::Acc odd[V] = {};
+    int k = 0;
+    for (; k + 2 <= lanes32; k += 2) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; v++) {
+        acc[0][v] = T::dot(acc[0][v], x + 4 * k, w + (int64_t)k * 4 * kPanel + v * 4 * kLanes);
+        odd[v] = T::dot(odd[v], x + 4 * k + 4, w + (int64_t)(k + 1) * 4 * kPanel + v * 4 * kLanes);
+      }
+    }
+    if (k < lanes32)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; v++)
+        acc[0][v] = T::dot(acc[0][v], x + 4 * k, w + (int64_t)k * 4 * kPanel + v * 4 * kLanes);
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) acc[0][v] += odd[v];
+  } else {
+    for (int k = 0; k < lanes32; k++) {
+#pragma GCC unroll 6
+      for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; v++)
+          acc[r][v] = T::dot(acc[r][v], x + r * ldx + 4 * k,
+                             w + (int64_t)k * 4 * kPanel + v * 4 * kLanes);
+    }
+  }
+}
+
+template <class T, int R, int V>
+SLM_INLINE void tile(const Product& p, int row, int column, int from, int count) {
+  typename T::Acc acc[R][V];
+  const int panel = column / kPanel;
+  const int total = (p.inputs + T::kStep - 1) / T::kStep;
+  const char* w = (const char*)p.w + ((int64_t)panel * total + from) * 4 * kPanel +
+                  (column % kPanel) * 4;
+  const char* x = (const char*)p.x + row * p.ldx + (int64_t)from * 4;
+  sweep<T, R, V>(acc, x, p.ldx, w, count);
+  const int valid = p.last - column;
+#pragma GCC unroll 6
+  for (int r = 0; r < R; r++) {
+    float* y = p.y + (row + r) * p.ldy + column;
+    if constexpr (T::kStep == 4) {
+      vf real[V];
+      const vf scale = splat(p.x_scale[row + r]);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; v++) {
+        vi level = acc[r][v];
+        if (kOffset8) level -= kOffset8 * load_i(p.w_sum + column + v * kLanes);
+        real[v] = __builtin_convertvector(level, vf) * (scale * load(p.w_scale + column + v * kLanes));
+      }
+      put<V>(y, real, valid, p.add);
+    } else {
+      put<V>(y, acc[r], valid, p.add || from > 0);
+    }
+  }
+}
+
+template <class T, int V>
+SLM_INLINE void rows_of(const Product& p, int column, int from, int count) {
+  int row = 0;
+  for (; row + kTileRows <= p.rows; row += kTileRows)
+    tile<T, kTileRows, V>(p, row, column, from, count);
+  switch (p.rows - row) {
+    case 5: if constexpr (kTileRows > 5) tile<T, 5, V>(p, row, column, from, count); break;
+    case 4: if constexpr (kTileRows > 4) tile<T, 4, V>(p, row, column, from, count); break;
+    case 3: tile<T, 3, V>(p, row, column, from, count); break;
+    case 2: tile<T, 2, V>(p, row, column, from, count); break;
+    case 1: tile<T, 1, V>(p, row, column, from, count); break;
+    default: break;
+  }
+}
+
+template <class T>
+void product(const Product& p) {
+  const int total = (p.inputs + T::kStep - 1) / T::kStep;
+  for (int from = 0; from < total; from += T::kBlock / T::kStep) {
+    const int count = total - from < T::kBlock / T::kStep ? total - from : T::kBlock / T::kStep;
+    for (int column = p.first; column < p.last; column += kTileVectors * kLanes)
+      rows_of<T, kTileVectors>(p, column, from, count);
+  }
+}
+
+// 4 bits: groups of 64 inputs share a scale, so sums become real numbers once per group. A lane
+// holds eight inputs: the low halves of its four bytes are inputs 0..3, the high halves 4..7.
+template <int R, int V>
+SLM_INLINE void tile_u4(const Product& p, int row, int column) {
+  const int groups = (p.inputs + kGroup - 1) / kGroup, panel = column / kPanel;
+  const char* w = (const char*)p.w + (int64_t)panel * groups * (kGroup / 8) * 4 * kPanel +
+                  (column % kPanel) * 4;
+  const uint16_t* scale = p.w_group + (int64_t)panel * groups * kPanel + column % kPanel;
+  const char* x = (const char*)p.x + row * p.ldx;
+  const vi nibble = splat_i(0x0f0f0f0f);
+  vf real[R][V] = {};
+  for (int g = 0; g < groups; g++) {
+    vi acc[R][V] = {};
+    for (int k = 0; k < kGroup / 8; k++) {
+#pragma GCC unroll 4
+      for (int v = 0; v < V; v++) {
+        const vi both = load_i(w + v * 4 * kLanes);
+        const vi low = both & nibble, high = (vi)((vu)both >> 4) & nibble;
+#pragma GCC unroll 4
+        for (int r = 0; r < R; r++) {
+          const char* mine = x + r * p.ldx + g * kGroup + 8 * k;
+          acc[r][v] = dot_u4(acc[r][v], splat_bytes(mine), low);
+          acc[r][v] = dot_u4(acc[r][v], splat_bytes(mine + 4), high);
+        }
+      }
+      w += 4 * kPanel;
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) {
+      const vf real_scale = load_bf16(scale + v * kLanes);
+#pragma GCC unroll 4
+      for (int r = 0; r < R; r++) {
+        const vi level = acc[r][v] - 8 * p.x_sum[(row + r) * groups + g];
+        real[r][v] += __builtin_convertvector(level, vf) * real_scale;
+      }
+    }
+    scale += kPanel;
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; r++) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) real[r][v] *= p.x_scale[row + r];
+    put<V>(p.y + (row + r) * p.ldy + column, real[r], p.last - column, p.add);
+  }
+}
+
+void product_u4(const Product& p) {
+  constexpr int V = kTileVectors > 2 ? kTileVectors : 2;
+  for (int column = p.first; column < p.last; column += V * kLanes) {
+    int row = 0;
+    for (; row + 2 <= p.rows; row += 2) tile_u4<2, V>(p, row, column);
+    if (row < p.rows) tile_u4<1, V>(p, row, column);
+  }
+}
+
+}  // namespace SLM_ISA
+}  // namespace slm
