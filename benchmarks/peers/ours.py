@@ -1,0 +1,151 @@
+"""Our own models as a contender: the native core ("native") or PyTorch ("torch").
+
+Weight types other than float32 exist in the native core only. Training always runs through
+PyTorch, with whatever kernels the registry chooses there.
+"""
+
+from typing import Any
+
+import torch
+
+from peers.protocol import NotHere, serve
+from peers.training import Trainer
+from sizes import ours
+from solomonic.lm.model import LanguageModel, ModelState
+from solomonic.state import nbytes
+
+READ = 65_536  # tokens really read on the way to a far position
+SEGMENT = 4_096
+
+
+def build(spec: dict[str, Any]) -> LanguageModel:
+    """The model with random weights, the same in every worker."""
+    torch.manual_seed(0)
+    return LanguageModel(ours(spec["size"], spec["model"])).eval()
+
+
+class Native:
+    """The native core."""
+
+    def __init__(self, spec: dict[str, Any], weights: str, threads: int) -> None:
+        try:
+            from solomonic.lm.native import NativeModel
+
+            from solomonic.kernels.native import load as load_core
+            from solomonic.kernels.native import why_not
+        except ImportError as error:
+            raise NotHere(f"not there yet: {error}.") from error
+        if load_core() is None:
+            raise NotHere(why_not())
+        source = build(spec)
+        self.parameters = sum(p.numel() for p in source.parameters())
+        self.vocab, self.grows = source.config.vocab_size, "T" in source.config.pattern
+        self.model, self.threads = NativeModel(source, weights=weights, threads=threads), threads
+        self.weights, self.streams, self.rows = weights, None, 1
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "parameters": self.parameters,
+            "weight_bytes": weight_bytes(self.model, self.parameters, self.weights),
+            "text": self.model.describe(),
+        }
+
+    def set_threads(self, threads: int) -> None:
+        if threads != self.threads:
+            raise NotHere("a native model keeps the threads it was made with.")
+
+    def _tokens(self, rows: int, count: int) -> torch.Tensor:
+        random = torch.Generator().manual_seed(1)
+        return torch.randint(0, self.vocab, (rows, count), generator=random)
+
+    def prefill(self, tokens: int) -> None:
+        streams = self.model.streams(1)
+        for part in self._tokens(1, tokens).split(SEGMENT, dim=1):
+            self.model.read(part, streams)
+
+    def seat(self, position: int, rows: int) -> int:
+        if self.grows and position > READ:
+            raise NotHere(f"a cache of {position} tokens was not built; it grows with the text.")
+        self.streams, self.rows = self.model.streams(rows), rows
+        read = min(position, READ)
+        for part in self._tokens(rows, read).split(SEGMENT, dim=1):
+            self.model.read(part, self.streams)
+        return int(getattr(self.streams, "nbytes", 0))
+
+    def decode(self, tokens: int) -> None:
+        token = torch.ones(self.rows, 1, dtype=torch.int64)
+        for _ in range(tokens):
+            self.model.read(token, self.streams)
+
+    def train(self, batch: int, length: int, bfloat16: bool) -> None:
+        raise NotHere("the native core by itself does not train; say path = 'torch'.")
+
+
+def weight_bytes(model: Any, parameters: int, weights: str) -> int:
+    """What the core says it holds, or what the type implies."""
+    told = getattr(model, "weight_bytes", None)
+    if isinstance(told, int):
+        return told
+    return int(parameters * {"float32": 4, "bfloat16": 2, "int8": 1, "int4": 0.5}[weights])
+
+
+class Torch:
+    """The library in PyTorch."""
+
+    def __init__(self, spec: dict[str, Any], weights: str, threads: int) -> None:
+        if weights != "float32":
+            raise NotHere(f"{weights} weights are the native core's.")
+        self.model = build(spec)
+        self.state: ModelState | None = None
+        self.trainer: Trainer | None = None
+        self.rows = 1
+
+    def facts(self) -> dict[str, Any]:
+        parameters = sum(p.numel() for p in self.model.parameters())
+        text = f"torch {torch.__version__}"
+        return {"parameters": parameters, "weight_bytes": 4 * parameters, "text": text}
+
+    def set_threads(self, threads: int) -> None:
+        torch.set_num_threads(threads)
+
+    @torch.inference_mode()
+    def _read(self, tokens: torch.Tensor) -> None:
+        for part in tokens.split(SEGMENT, dim=1):
+            x, self.state = self.model.hidden(part, self.state)
+        self.model.head(x[:, -1])
+
+    def _tokens(self, rows: int, count: int) -> torch.Tensor:
+        random = torch.Generator().manual_seed(1)
+        return torch.randint(0, self.model.config.vocab_size, (rows, count), generator=random)
+
+    def prefill(self, tokens: int) -> None:
+        self.state = None
+        self._read(self._tokens(1, tokens))
+
+    def seat(self, position: int, rows: int) -> int:
+        self.state, self.rows = None, rows
+        self._read(self._tokens(rows, min(position, SEGMENT)))
+        if position > SEGMENT and "T" in self.model.config.pattern:
+            raise NotHere("our full attention in PyTorch is measured up to 4,096 tokens.")
+        assert self.state is not None
+        return nbytes(self.state)
+
+    def decode(self, tokens: int) -> None:
+        token = torch.ones(self.rows, 1, dtype=torch.int64)
+        for _ in range(tokens):
+            self._read(token)
+
+    def train(self, batch: int, length: int, bfloat16: bool) -> None:
+        if self.trainer is None:
+            forward = lambda tokens: self.model(tokens)[0]  # noqa: E731
+            self.trainer = Trainer(self.model, forward, self.model.config.vocab_size)
+        self.trainer.step(batch, length, bfloat16)
+
+
+def load(spec: dict[str, Any], weights: str, threads: int) -> Native | Torch:
+    """`spec["path"]` says which."""
+    return (Torch if spec["path"] == "torch" else Native)(spec, weights, threads)
+
+
+if __name__ == "__main__":
+    serve(load)
