@@ -41,7 +41,11 @@ TABLE: dict[str, dict[str, Form]] = {
     "delta": {"reference": Form(delta.reference), "torch": Form(delta.chunked)},
     "innovation": {"reference": Form(innovation.reference), "torch": Form(innovation.shifted)},
     "selection": {"reference": Form(selection.reference), "torch": Form(selection.blocks)},
-    "ssd": {"reference": Form(ssd.reference), "torch": Form(ssd.chunked)},
+    "ssd": {
+        "reference": Form(ssd.reference),
+        "torch": Form(ssd.chunked),
+        "triton": Form(ssd.triton.ssd, ssd.triton.refuses),
+    },
 }
 
 _wanted: ContextVar[str] = ContextVar("solomonic_backend", default="auto")

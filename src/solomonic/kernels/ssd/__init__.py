@@ -1,6 +1,7 @@
 """Op `ssd`: the selective state-space recurrence of Mamba-2 (state-space duality)."""
 
+from solomonic.kernels.ssd import triton as triton
 from solomonic.kernels.ssd.chunked import ssd as chunked
 from solomonic.kernels.ssd.reference import ssd as reference
 
-__all__ = ["chunked", "reference"]
+__all__ = ["chunked", "reference", "triton"]
