@@ -133,7 +133,10 @@ class Turn:
 
     def prepare(self) -> None:
         """An uncounted run, which also says how many tokens make a run of SLICE seconds."""
-        if self.failed or self.cell.kind in ("train", "memory"):
+        if self.failed or self.cell.kind == "memory":
+            return
+        if self.cell.kind == "train":  # the first step touches memory that no one ever had: slow
+            self.keep(self.ask())
             return
         if not self.decodes:
             self.keep(self.worker.ask("prefill", name=self.name, tokens=256))

@@ -164,8 +164,11 @@ def quick_plan() -> list[Cell]:
 
 
 def chosen(cells: list[Cell], only: list[str], skip: list[str]) -> list[Cell]:
-    """Cells whose name has one of `only` (all if empty) and none of `skip` as a piece of it,
-    such as     "decode", "130M" or "decode/10M/1/512". A peer's name chooses, or leaves out, its contenders."""
+    """Cells whose name has one of `only` (all if empty) as a piece of it, and none of `skip`.
+
+    Pieces are such as "decode", "130M" or "decode/10M/1/512"; a peer's name chooses, or leaves
+    out, its contenders.
+    """
     peers = {name for name in skip if name in PEERS}
     wanted_peers = {name for name in only if name in PEERS}
     only, skip = ([name for name in names if name not in PEERS] for names in (only, skip))

@@ -8,8 +8,10 @@ of the process, which does not count the turns that other programs take; and `wa
 A worker module calls `serve(load)`, where `load(spec, weights, threads)` returns a `Model`.
 """
 
+import ctypes
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -68,6 +70,15 @@ def pin(cpus: list[int]) -> None:
         os.sched_setaffinity(int(thread), cpus)
 
 
+def limit_memory(share: float = 0.85) -> None:
+    """Let this process fail with an error when it asks for more than that share of the memory that
+    is available now, instead of letting the kernel choose a victim."""
+    text = Path("/proc/meminfo").read_text()
+    free = int(text.split("MemAvailable:")[1].split()[0]) * 1024
+    most = resident("VmSize") + int(share * free)
+    resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
 class Server:
     """The commands of a worker."""
 
@@ -75,6 +86,7 @@ class Server:
         self.load_model = load
         self.models: dict[str, Model] = {}
         self.threads = 1
+        self.before: int | None = None
 
     def load(self, name: str, spec: dict[str, Any], weights: str) -> dict[str, Any]:
         """Bring a model into memory under a name; loading it again is instant."""
@@ -110,16 +122,19 @@ class Server:
         return self._timed(name, lambda model: model.decode(tokens), tokens * rows)
 
     def train(self, name: str, batch: int, length: int, bfloat16: bool) -> dict[str, Any]:
-        """`bytes`: the peak of this step above what the process held before its first step."""
-        model = self.models[name]
-        if not hasattr(self, "before"):
-            model.train(1, 64, bfloat16)  # what the first step allocates once and for all
+        """`bytes`: the peak of this step above what the process held before: weights, gradients'
+        and moments' places and the libraries are the same in every step and not counted."""
+        if self.before is None:
+            limit_memory()
+            self.models[name].train(1, 64, bfloat16)  # what is allocated once and for all
             self.before = resident("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
         reply = self._timed(
             name, lambda model: model.train(batch, length, bfloat16), batch * length
         )
-        return reply | {"bytes": resident("VmHWM") - self.before}
+        reply["bytes"] = resident("VmHWM") - self.before
+        ctypes.CDLL(None).malloc_trim(0)  # others take their turns now
+        return reply
 
     def memory(self) -> dict[str, Any]:
         return {"resident": resident("VmRSS"), "peak": resident("VmHWM")}
