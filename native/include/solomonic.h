@@ -82,17 +82,17 @@ SLM_API void slm_context_free(slm_context* context);
 /* What a model remembers of one text. Constant in size unless the model has a T layer. */
 SLM_API slm_status slm_stream_create(const slm_model* model, slm_stream** out);
 SLM_API slm_status slm_stream_copy(const slm_stream* stream, slm_stream** out);
-SLM_API void slm_stream_reset(slm_stream* stream);
+SLM_API slm_status slm_stream_reset(slm_stream* stream);
 SLM_API void slm_stream_free(slm_stream* stream);
 SLM_API int64_t slm_stream_bytes(const slm_stream* stream);
 SLM_API int64_t slm_stream_time(const slm_stream* stream); /* tokens read */
-SLM_API void slm_stream_set_time(slm_stream* stream, int64_t time);
+SLM_API slm_status slm_stream_set_time(slm_stream* stream, int64_t time);
 
 /* Copy one part of layer `layer` out of or into a stream, in the layout of the Python state:
  * "raw" (w-1, 2, G, D), "raw_eps" (w-1), "faded" (n, 2, G, D), "slots" (m, 2, G, D), "slot_eps" (m),
  * "past" (k, d), "conv" (taps-1, d), "ssm.h", "ssm.conv", for T "kv" (S, 2, G, D); times of the slots
  * are int64: slm_stream_slot_times. `count` is the number of floats of the buffer and must fit.
- * slm_stream_count gives it; 0 if the layer has no such part. */
+ * slm_stream_count gives it: 0 if the layer has no such part, -1 if there is no such name. */
 SLM_API int64_t slm_stream_count(const slm_stream* stream, int32_t layer, const char* part);
 SLM_API slm_status slm_stream_get(const slm_stream* stream, int32_t layer, const char* part,
                                   float* values, int64_t count);

@@ -35,6 +35,10 @@ const Kernels table = {
     squared_norm,
     axpy,
     scale_copy,
+    decay_row,
+    multiply,
+    softmax_at,
+    maximum_of,
 };
 
 }  // namespace SLM_ISA

@@ -114,31 +114,42 @@ void quantise_u4(const float* x, int n, int padded, int8_t* out, float* scale, i
   }
 }
 
-float softmax(float* s, int n) {
-  const float none = -__builtin_inff();
-  vf best = splat(none);
+float maximum_of(const float* s, int n) {
+  float top = -__builtin_inff();
   int i = 0;
-  for (; i + kLanes <= n; i += kLanes) best = maximum(best, load(s + i));
-  float top = largest(best);
-  for (; i < n; i++) top = s[i] > top ? s[i] : top;
-  if (top == none) {
-    for (int j = 0; j < n; j++) s[j] = 0;
-    return 0;
+  if (n >= kLanes) {
+    vf best = load(s);
+    for (i = kLanes; i + kLanes <= n; i += kLanes) best = maximum(best, load(s + i));
+    top = largest(best);
   }
+  for (; i < n; i++) top = s[i] > top ? s[i] : top;
+  return top;
+}
+
+float softmax_at(float* s, int n, float top) {
   vf total = {};
   float rest = 0;
-  for (i = 0; i + kLanes <= n; i += kLanes) {
+  int i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
     const vf e = exp(load(s + i) - top);
     store(s + i, e);
     total += e;
   }
   if (i < n) {
-    vf e = exp(load_n(s + i, n - i) - top);
-    store_n(s + i, e, n - i);
-    for (int j = i; j < n; j++) rest += s[j];
+    store_n(s + i, exp(load_n(s + i, n - i) - top), n - i);
+    for (; i < n; i++) rest += s[i];
   }
-  const float all = sum(total) + rest, inverse = 1.0f / all;
-  over(n, [&](int j, int m) { set(s + j, get(s + j, m) * inverse, m); });
+  return sum(total) + rest;
+}
+
+float softmax(float* s, int n) {
+  const float top = maximum_of(s, n);
+  if (top == -__builtin_inff()) {
+    for (int i = 0; i < n; i++) s[i] = 0;
+    return 0;
+  }
+  const float all = softmax_at(s, n, top), inverse = 1.0f / all;
+  over(n, [&](int i, int m) { set(s + i, get(s + i, m) * inverse, m); });
   return all;
 }
 
@@ -166,6 +177,18 @@ void axpy(float a, const float* x, int n, float* y) {
 
 void scale_copy(float a, const float* x, int n, float* y) {
   over(n, [&](int i, int m) { set(y + i, a * get(x + i, m), m); });
+}
+
+void decay_row(const float* g, const float* total, const float* dt, float at, int n, float* out) {
+  over(n, [&](int i, int m) {
+    vf v = get(g + i, m) * exp(at - get(total + i, m));
+    if (dt) v *= get(dt + i, m);
+    set(out + i, v, m);
+  });
+}
+
+void multiply(const float* a, const float* b, int n, float* out) {
+  over(n, [&](int i, int m) { set(out + i, get(a + i, m) * get(b + i, m), m); });
 }
 
 }  // namespace SLM_ISA

@@ -76,6 +76,13 @@ struct Kernels {
   float (*squared_norm)(const float* a, int n);
   void (*axpy)(float a, const float* x, int n, float* y);
   void (*scale_copy)(float a, const float* x, int n, float* y);
+  // out[k] = g[k] * exp(at - total[k]) * dt[k]; dt may be null (1).
+  void (*decay_row)(const float* g, const float* total, const float* dt, float at, int n,
+                    float* out);
+  void (*multiply)(const float* a, const float* b, int n, float* out);
+  // s = exp(s - top) in place; the sum.
+  float (*softmax_at)(float* s, int n, float top);
+  float (*maximum)(const float* s, int n);
 };
 
 // The table in use: the best the processor has, or what slm_isa_use asked for.

@@ -1,0 +1,279 @@
+"""A trained model on the native core: prefill and decoding on the CPU, one call for all layers.
+
+`NativeModel` packs a `LanguageModel`'s weights in float32, bfloat16, 8 or 4 bits and reads tokens
+with them. Its streams turn into a `ModelState` and back, so a text begun in one can go on in the
+other. Nothing here computes: the work is in native/.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from solomonic.core import ConfigError, ShapeError
+from solomonic.kernels import native
+from solomonic.layers import BMojoState, CacheState, ModelConfig, RecurrentState
+from solomonic.lm.model import LanguageModel, ModelState
+from solomonic.state import State
+
+WEIGHTS = ("float32", "bfloat16", "int8", "int4")
+"""Types a model's matrices can be packed in; everything that is not a matrix stays float32."""
+
+
+class NativeModel:
+    """A model packed for the CPU; parameters are copied, later changes to `model` are not seen.
+
+    Args:
+        model: any pattern, on any device.
+        weights: one of `WEIGHTS`. int8 has a scale a row and quantises activations per token; int4
+            a bfloat16 scale for 64 inputs.
+        threads: how many threads one call uses.
+
+    Raises:
+        ConfigError: there is no native core here, or an argument is out of range.
+    """
+
+    def __init__(self, model: LanguageModel, weights: str = "float32", threads: int = 1) -> None:
+        self._core = require_core()
+        if weights not in WEIGHTS:
+            raise ConfigError(f"weights = '{weights}' is unknown; use one of {', '.join(WEIGHTS)}.")
+        self.config, self.weights, self.threads = model.config, weights, threads
+        try:
+            self._model = self._core.model(settings(model.config), WEIGHTS.index(weights))
+            for name, parameter in model.named_parameters():
+                values = parameter.detach().to("cpu", torch.float32).contiguous()
+                self._model.set(name, values.data_ptr(), values.numel())
+            self._model.finish()
+            self._context = self._model.context(threads)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the packed weights."""
+        return self._model.bytes()
+
+    def describe(self) -> str:
+        """What runs: instruction set, threads, type and bytes of the weights."""
+        return (
+            f"native ({self._core.isa()}), {self.threads} "
+            f"thread{'s' if self.threads > 1 else ''}, {self.weights} weights, "
+            f"{self.nbytes / 2**20:.1f} MiB"
+        )
+
+    def streams(self, rows: int) -> "NativeStreams":
+        """`rows` streams before any token."""
+        return NativeStreams(self, [self._model.stream() for _ in range(rows)])
+
+    def read(
+        self,
+        tokens: Tensor,
+        streams: "NativeStreams",
+        lengths: Tensor | None = None,
+        every: bool = False,
+    ) -> Tensor:
+        """Let each stream read its row of tokens (B, T); the streams move on.
+
+        Args:
+            lengths: (B,) real tokens of right-padded rows; None means all T. A row of length 0
+                stands still.
+            every: logits after every token instead of only after the last.
+
+        Returns:
+            float32 logits (B, V), zeros for rows of length 0; with `every` (B, T, V), zeros behind
+            each row's length.
+
+        Raises:
+            ShapeError: rows of tokens and streams do not match.
+            ConfigError: a token lies outside the vocabulary; no stream has moved.
+        """
+        rows, steps = tokens.shape
+        if rows != len(streams):
+            raise ShapeError(f"tokens have {rows} rows and there are {len(streams)} streams.")
+        real = None if lengths is None else torch.arange(steps) < lengths.cpu()[:, None]
+        counts = torch.full((rows,), steps) if lengths is None else lengths.cpu()
+        flat = tokens.cpu() if real is None else tokens.cpu()[real]
+        flat, counts = flat.to(torch.int32).contiguous(), counts.to(torch.int32).contiguous()
+        size = (flat.numel(), self.config.vocab_size) if every else (rows, self.config.vocab_size)
+        # Rows that read nothing are not written.
+        logits = torch.empty(size) if every or real is None else torch.zeros(size)
+        if steps == 0:
+            return torch.zeros(rows, *([0] if every else []), self.config.vocab_size)
+        try:
+            self._context.read(
+                streams.handles, counts.data_ptr(), flat.data_ptr(), every, logits.data_ptr()
+            )
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        if not every:
+            return logits
+        if real is None:
+            return logits.view(rows, steps, -1)
+        return logits.new_zeros(rows, steps, logits.shape[1]).masked_scatter(
+            real[..., None], logits
+        )
+
+
+class NativeStreams:
+    """What a `NativeModel` remembers of several texts, one handle a row."""
+
+    def __init__(self, model: NativeModel, handles: list[Any]) -> None:
+        self.model, self.handles = model, handles
+
+    def __len__(self) -> int:
+        return len(self.handles)
+
+    @property
+    def time(self) -> Tensor:
+        """(B,) int64 tokens each row has read."""
+        return torch.tensor([handle.time() for handle in self.handles], dtype=torch.int64)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by all rows."""
+        return sum(handle.bytes() for handle in self.handles)
+
+    def gather(self, index: Sequence[int] | Tensor) -> "NativeStreams":
+        """Copies of the rows named, in that order: beams and branches."""
+        return NativeStreams(self.model, [self.handles[int(i)].copy() for i in index])
+
+    def reset(self, mask: Tensor | None = None) -> None:
+        """Forget everything in the rows where `mask` (B,) is true, or in all."""
+        for row, handle in enumerate(self.handles):
+            if mask is None or bool(mask[row]):
+                handle.reset()
+
+    def to_state(self, like: ModelState) -> ModelState:
+        """The same memory as a `ModelState`; `like` is a state of the same model and rows."""
+        layers = tuple(
+            self._export(index, layer) for index, layer in enumerate(like.stack.layers)
+        )
+        return ModelState(self.time, dataclasses.replace(like.stack, layers=layers))
+
+    def load_state(self, state: ModelState) -> None:
+        """Take over what a `ModelState` of the same model remembers."""
+        for row, handle in enumerate(self.handles):
+            handle.set_time(int(state.time[row]))
+            for index, layer in enumerate(state.stack.layers):
+                for part, tensor in parts(layer).items():
+                    if part == "kv":
+                        assert isinstance(layer, CacheState)
+                        tensor = tensor[:, layer.kv_time[row] >= 0]
+                    values = tensor[row].detach().to("cpu", torch.float32).contiguous()
+                    if part == "slot_time":
+                        times = tensor[row].cpu().contiguous()
+                        handle.set_slot_times(index, times.data_ptr(), times.numel())
+                    elif values.numel() or part == "kv":
+                        handle.set(index, part, values.data_ptr(), values.numel())
+
+    def _export(self, index: int, like: State) -> State:
+        """Layer `index` of all rows in the tree of `like`."""
+        grown = max((handle.count(index, "kv") for handle in self.handles), default=0)
+        found: dict[str, Tensor] = {}
+        for part, tensor in parts(like).items():
+            rows = []
+            for handle in self.handles:
+                if part == "slot_time":
+                    values = torch.empty(tensor.shape[1], dtype=torch.int64)
+                    handle.get_slot_times(index, values.data_ptr(), values.numel())
+                else:
+                    values = torch.empty(handle.count(index, part))
+                    handle.get(index, part, values.data_ptr(), values.numel())
+                if part == "kv":
+                    width = tensor.shape[2:].numel()
+                    values = torch.nn.functional.pad(values, (0, grown - values.numel()))
+                    rows.append(values.view(grown // width, *tensor.shape[2:]))
+                else:
+                    rows.append(values.view(tensor.shape[1:]))
+            found[part] = torch.stack(rows)
+        return _rebuild(like, found, self.time)
+
+
+def require_core() -> ModuleType:
+    """The extension module.
+
+    Raises:
+        ConfigError: there is none, with the reason.
+    """
+    core = native.load()
+    if core is None:
+        raise ConfigError(f"the native backend is not available: {native.why_not()}")
+    return core
+
+
+def settings(config: ModelConfig) -> dict[str, Any]:
+    """What native/include/solomonic.h calls slm_config."""
+    return {
+        "layers": config.layers,
+        "short_conv_layers": config.short_conv_layers,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "heads": config.num_attention_heads,
+        "key_value_heads": config.key_value_heads,
+        "head_dim": config.head_size,
+        "mlp_size": config.mlp_size,
+        "window": config.window_size,
+        "refresh": config.refresh,
+        "slots": config.eidetic_slots,
+        "fading": config.fading_slots,
+        "lag": config.lag,
+        "taps": config.predictor_taps,
+        "ssm_state": config.ssm_state_size,
+        "ssm_head_dim": config.ssm_head_dim,
+        "ssm_expand": config.ssm_expand,
+        "ssm_conv": config.ssm_conv_size,
+        "chunk": config.chunk_size,
+        "short_conv": config.short_conv_size,
+        "chunked_fading": config.fading_mode == "chunk",
+        "fading_skip": config.fading_skip,
+        "keep_duplicates": config.keep_duplicates,
+        "delta_transition": config.transition == "delta",
+        "tied": config.tie_word_embeddings,
+        "rope_theta": config.rope_theta if config.position == "rope" else 0.0,
+        "norm_eps": config.norm_eps,
+    }
+
+
+def parts(layer: State) -> dict[str, Tensor]:
+    """The tensors of a layer's state by the names that the native core gives them."""
+    if isinstance(layer, RecurrentState):
+        return {"ssm.h": layer.h, "ssm.conv": layer.conv}
+    if isinstance(layer, CacheState):
+        found = {"kv": layer.kv, "conv": layer.conv}
+    else:
+        assert isinstance(layer, BMojoState)
+        found = {
+            "raw": layer.raw, "faded": layer.faded, "past": layer.past, "conv": layer.conv,
+        }  # fmt: skip
+        if layer.slots.shape[1]:
+            found |= {
+                "raw_eps": layer.raw_eps, "slots": layer.slots,
+                "slot_eps": layer.slot_eps, "slot_time": layer.slot_time,
+            }  # fmt: skip
+        if layer.ssm is not None:
+            found |= {"ssm.h": layer.ssm.h, "ssm.conv": layer.ssm.conv}
+    return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+
+def _rebuild(like: State, found: dict[str, Tensor], time: Tensor) -> State:
+    """`like` with the tensors found, in the types it had."""
+    if isinstance(like, RecurrentState):
+        return RecurrentState(
+            found["ssm.h"].to(like.h.dtype), found["ssm.conv"].to(like.conv.dtype)
+        )
+    known = parts(like)
+    changes: dict[str, Any] = {
+        name: tensor.to(known[name].dtype)
+        for name, tensor in found.items()
+        if not name.startswith("ssm.")
+    }
+    changes["time"] = time
+    if isinstance(like, CacheState):
+        places = torch.arange(changes["kv"].shape[1])
+        changes["kv_time"] = places.expand(len(time), -1).masked_fill(places >= time[:, None], -1)
+    elif isinstance(like, BMojoState) and like.ssm is not None:
+        changes["ssm"] = _rebuild(like.ssm, found, time)
+    return dataclasses.replace(like, **changes)
