@@ -13,13 +13,14 @@ NAMES = {
     "speed": "decode, prefill and training against Transformers and llama.cpp (20 minutes)",
     "language": "bits per byte at equal parameters and tokens (hours; needs ../shared/data)",
 }
+ALIASES = {"peers": "speed"}
 
 
 def main() -> int:
     """Run the benchmark named first; the rest of the line is its own."""
     sys.path.insert(0, str(Path(__file__).parent))
-    sys.argv[1:2] = ["speed"] if sys.argv[1:2] == ["peers"] else sys.argv[1:2]
     name = sys.argv[1] if len(sys.argv) > 1 else "cost"
+    name = ALIASES.get(name, name)
     if name not in NAMES:
         listed = "\n".join(f"  {key:9} {text}" for key, text in NAMES.items())
         print(f"there is no benchmark '{name}'; say make bench ARGS=NAME with one of\n{listed}")
