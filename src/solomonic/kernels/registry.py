@@ -36,11 +36,19 @@ ORDER = ("triton", "native", "torch")
 """Backends that "auto" tries, the fastest first."""
 
 TABLE: dict[str, dict[str, Form]] = {
-    "attention": {"reference": Form(attention.reference), "torch": Form(attention.blocks)},
+    "attention": {
+        "reference": Form(attention.reference),
+        "torch": Form(attention.blocks),
+        "triton": Form(attention.triton.attention, attention.triton.refuses),
+    },
     "conv": {"reference": Form(conv.reference), "torch": Form(conv.shifted)},
     "delta": {"reference": Form(delta.reference), "torch": Form(delta.chunked)},
     "innovation": {"reference": Form(innovation.reference), "torch": Form(innovation.shifted)},
-    "selection": {"reference": Form(selection.reference), "torch": Form(selection.blocks)},
+    "selection": {
+        "reference": Form(selection.reference),
+        "torch": Form(selection.blocks),
+        "triton": Form(selection.triton.select, selection.triton.refuses),
+    },
     "ssd": {
         "reference": Form(ssd.reference),
         "torch": Form(ssd.chunked),

@@ -5,6 +5,7 @@ was at s = 6, so the eidetic set holds the best of tokens 0..5; of those, 5 is l
 window still shows it. Fading band with lag 3 and 2 slots: outputs y_4 and y_3.
 """
 
+from solomonic.kernels.attention import triton as triton
 from solomonic.kernels.attention.blocks import attention as blocks
 from solomonic.kernels.attention.full import full_attention as full_attention
 from solomonic.kernels.attention.reference import attention as reference
@@ -21,4 +22,5 @@ __all__ = [
     "empty_carry",
     "full_attention",
     "reference",
+    "triton",
 ]
