@@ -65,7 +65,7 @@ def test_pieces_come_at_once_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     scripted("a€b".encode() + b"\xe2\x82", monkeypatch)  # ends in half a character
     torch.manual_seed(0)
     model = LanguageModel(debug.TINY).eval()
-    continuation = Continuation(model, ByteTokenizer(), [1], GenerateConfig())
+    continuation = Continuation(model, ByteTokenizer(), [1], GenerateConfig(), "torch")
     writer = Writer(stream=True, json=False)
     held = []
     for piece in continuation:

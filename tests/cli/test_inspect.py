@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from solomonic import kernels
-from solomonic.cli.inspect import describe, ops
+from solomonic.cli.inspect import describe
 from solomonic.lm.model import LanguageModel
+from solomonic.lm.paths import paths
 from solomonic.recipes import debug
 
 from .conftest import Done
@@ -46,21 +47,26 @@ def test_the_parts_add_up(pattern: str) -> None:
         ("W", {"short_conv_layers": "W"}),
     ],
 )
+@pytest.mark.parametrize("backend", ["auto", "torch", "reference"])
 def test_the_ops_named_are_those_that_run(
-    pattern: str, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    pattern: str, changes: dict[str, Any], backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, used = model_of(pattern, **changes), set()
-    run = kernels.run
+    """Every form that is called is named, with its module, and no other."""
+    model, called = model_of(pattern, **changes), set()
+    for op, forms in kernels.TABLE.items():
+        for name, form in forms.items():
 
-    def watched(op: str, *args: Any) -> Any:
-        used.add(op)
-        return run(op, *args)
+            def watched(*args: Any, f: Any = form.function, key: Any = (op, name)) -> Any:
+                called.add(key)
+                return f(*args)
 
-    monkeypatch.setattr(kernels, "run", watched)
-    model(torch.arange(40)[None])
-    if "B" in pattern and model.config.eidetic_slots:
-        used.add("selection")  # called inside of attention, in the same form
-    assert set(ops(model.config)) == used
+            changed = kernels.Form(watched, form.refuses)
+            monkeypatch.setitem(forms, name, changed)
+    with kernels.use(backend):
+        named = paths(model, 40)
+    used = {sentence.split(" (")[0] for phase in named.values() for sentence in phase}
+    assert used - {"full attention: torch"} == {f"{op}: {name}" for op, name in called}
+    assert ("full attention: torch" in used) is ("T" in pattern)
 
 
 def test_json_and_table_say_the_same(cli: Cli, model_dir: Path) -> None:

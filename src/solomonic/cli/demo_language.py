@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from solomonic.cli import console
-from solomonic.cli.generate import Continuation
+from solomonic.cli.generate import Continuation, choose_engine
 from solomonic.cli.train import result_record, train_lm
 from solomonic.core import DataError, StorageError
 
@@ -91,7 +91,8 @@ def complete(out: Path, seed: int, story: Console, live: bool) -> str:
 
     model, tokenizer = load_pretrained(out / "lm")
     config = GenerateConfig(max_new_tokens=LETTERS, temperature=0.8, top_p=0.95, seed=seed)
-    continuation = Continuation(model, tokenizer, tokenizer.encode(PROMPT), config)
+    reader, engine = choose_engine(model, "auto", "float32", 1)
+    continuation = Continuation(reader, tokenizer, tokenizer.encode(PROMPT), config, engine)
     story.print("\nIt goes on from two lines:\n")
     story.print(f"[bold]{PROMPT}[/bold]", end="", highlight=False)
     stream = sys.stdout if live else sys.stderr

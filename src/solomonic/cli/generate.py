@@ -15,7 +15,8 @@ from solomonic.cli.options import Checkpoint, Device, Json
 from solomonic.core import ConfigError, DataError, VocabularyError
 
 if TYPE_CHECKING:
-    from solomonic.lm.generate import GenerateConfig
+    from solomonic.lm.generate import GenerateConfig, Reader
+    from solomonic.lm.model import LanguageModel
     from solomonic.text import Tokenizer
 
 
@@ -40,6 +41,13 @@ def generate(
     ] = None,
     echo: Annotated[bool, typer.Option("--echo", help="Print the prompt first.")] = False,
     device: Device = "auto",
+    backend: Annotated[
+        str, typer.Option(help="'native' (C++, CPU), 'torch', or 'auto': native where it can run.")
+    ] = "auto",
+    weights: Annotated[
+        str, typer.Option(help="Native only: float32, bfloat16, int8 or int4.")
+    ] = "float32",
+    threads: Annotated[int, typer.Option(help="Native only: threads of one step.")] = 1,
     json: Json = False,
 ) -> None:
     """Continue a prompt. Only the continuation is printed.
@@ -62,23 +70,55 @@ def generate(
     text = _prompt_text(prompt, prompt_tokens)
     model, tokenizer = load_pretrained(directory, device=console.choose_device(device))
     tokens = _prompt_ids(text, prompt_tokens, tokenizer)
+    reader, engine = choose_engine(model, backend, weights, threads)
     writer = Writer(stream=not json if stream is None else stream, json=json)
     if echo and not json:
         writer.write(text if text is not None else tokenizer.decode(tokens))
-    continuation = Continuation(model, tokenizer, tokens, config)
+    continuation = Continuation(reader, tokenizer, tokens, config, engine)
     for piece in continuation:
         writer.push(piece)
     writer.close(continuation)
+
+
+def choose_engine(
+    model: LanguageModel, backend: str, weights: str, threads: int
+) -> tuple[Reader, str]:
+    """What reads the tokens, and what to tell the user about it.
+
+    Raises:
+        ConfigError: a name is unknown, or the engine asked for cannot run here.
+    """
+    from solomonic.lm.native import NativeModel
+    from solomonic.lm.paths import engine
+
+    if backend not in ("auto", "native", "torch"):
+        raise ConfigError(f"--backend '{backend}' is unknown; use 'auto', 'native' or 'torch'.")
+    chosen, why = engine(model, backend)
+    if chosen == "native":
+        native = NativeModel(model, weights, threads)
+        return native, native.describe()
+    if weights != "float32" or threads != 1:
+        raise ConfigError(
+            f"--weights and --threads belong to the native engine, but torch would run ({why}); "
+            "leave them out."
+        )
+    return model, f"torch on {model.device}, {why}"
 
 
 class Continuation:
     """Iterates over the pieces of text that follow a prompt, and knows the figures afterwards."""
 
     def __init__(
-        self, model: Any, tokenizer: Tokenizer, prompt: list[int], config: GenerateConfig
+        self,
+        model: Reader,
+        tokenizer: Tokenizer,
+        prompt: list[int],
+        config: GenerateConfig,
+        engine: str,
     ) -> None:
         from solomonic.lm.generate import Generation
 
+        self.engine = engine
         self.tokenizer = tokenizer
         self.prompt = prompt
         self.tokens: list[int] = []
@@ -106,8 +146,6 @@ class Continuation:
 
     def record(self) -> dict[str, Any]:
         """What `--json` prints. `finish` is 'end' (the model ended the text) or 'length'."""
-        from solomonic.state import nbytes
-
         ended = self.tokens[-1:] == [self.tokenizer.eos_id]
         state = self.generation.state
         return {
@@ -116,7 +154,8 @@ class Continuation:
             "prompt_tokens": len(self.prompt),
             "finish": "end" if ended else "length",
             "seconds": round(self.seconds, 3),
-            "state_bytes": None if state is None else nbytes(state),
+            "state_bytes": None if state is None else state.nbytes,
+            "engine": self.engine,
         }
 
 
@@ -153,6 +192,7 @@ class Writer:
             speed = len(figures["tokens"]) / max(figures["seconds"], 1e-9)
             size = console.show_bytes(figures["state_bytes"])
             console.notes().print(f"[dim]{speed:.0f} tokens/s, state {size}[/dim]")
+            console.notes().print(f"[dim]{continuation.engine}[/dim]")
 
 
 def _prompt_text(prompt: str | None, prompt_tokens: str | None) -> str | None:

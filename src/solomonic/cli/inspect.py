@@ -50,8 +50,8 @@ def inspect(directory: Checkpoint, json: Json = False) -> None:
 
 def describe(model: LanguageModel, directory: Path) -> dict[str, Any]:
     """The model as a record: parameters, state bytes of one stream, layers, kernels, settings."""
-    from solomonic.kernels import explain
     from solomonic.layers import LAYER_KINDS
+    from solomonic.lm.paths import paths
     from solomonic.state import nbytes
 
     state = model.init_state(1)
@@ -76,7 +76,7 @@ def describe(model: LanguageModel, directory: Path) -> dict[str, Any]:
         "memories": _memories(state),
         "state_grows": "T" in model.config.layers,
         "layers": layers,
-        "kernels": [explain(op) for op in ops(model.config)] + _unregistered(model),
+        "kernels": paths(model)["prefill"],
         "config": model.config.to_json() | _derived(model.config),
     }
 
@@ -110,28 +110,6 @@ def _part(name: str, layers: str) -> str:
         return "norms"
     alone = layers[int(name.split(".")[1])] in "MD"  # such a layer is nothing but fading memory
     return "fading memories" if alone or ".ssm." in name else "mixers"
-
-
-def ops(config: ModelConfig) -> list[str]:
-    """The registered ops that a model of this configuration runs."""
-    used: set[str] = set()
-    for letter in config.layers:
-        if letter in "WFB":
-            used.add("attention")
-        if letter in "MDFB":
-            delta = letter == "D" or (letter in "FB" and config.transition == "delta")
-            used |= {"conv", "delta" if delta else "ssd"}
-        if letter == "B" and config.eidetic_slots:
-            used |= {"innovation", "selection"}
-        if letter in config.short_conv_layers and config.short_conv_size:
-            used.add("conv")
-    return sorted(used)
-
-
-def _unregistered(model: LanguageModel) -> list[str]:
-    if "T" not in model.config.layers:
-        return []
-    return ["full attention: torch (solomonic.kernels.attention.full), there is no other form"]
 
 
 def _memories(state: ModelState) -> dict[str, int]:

@@ -17,7 +17,7 @@ from typing import Annotated
 import typer
 
 from solomonic import __version__
-from solomonic.cli import demo, evaluate, generate, inspect, plot, train
+from solomonic.cli import demo, evaluate, explain, generate, inspect, plot, train
 from solomonic.core import SolomonicError
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app.add_typer(evaluate.app, name="eval")
 app.add_typer(plot.app, name="plot")
 app.command("generate")(generate.generate)
 app.command("inspect")(inspect.inspect)
+app.command("explain")(explain.explain)
 app.command("demo")(demo.demo)
 
 

@@ -10,3 +10,4 @@ from solomonic.kernels.registry import explain as explain
 from solomonic.kernels.registry import resolve as resolve
 from solomonic.kernels.registry import run as run
 from solomonic.kernels.registry import use as use
+from solomonic.kernels.registry import watch as watch

@@ -40,8 +40,13 @@ TABLE: dict[str, dict[str, Form]] = {
         "reference": Form(attention.reference),
         "torch": Form(attention.blocks),
         "triton": Form(attention.triton.attention, attention.triton.refuses),
+        "native": Form(attention.native.attention, attention.native.refuses),
     },
-    "conv": {"reference": Form(conv.reference), "torch": Form(conv.shifted)},
+    "conv": {
+        "reference": Form(conv.reference),
+        "torch": Form(conv.shifted),
+        "native": Form(conv.native.conv, conv.native.refuses),
+    },
     "delta": {"reference": Form(delta.reference), "torch": Form(delta.chunked)},
     "innovation": {"reference": Form(innovation.reference), "torch": Form(innovation.shifted)},
     "selection": {
@@ -52,11 +57,13 @@ TABLE: dict[str, dict[str, Form]] = {
     "ssd": {
         "reference": Form(ssd.reference),
         "torch": Form(ssd.chunked),
+        "native": Form(ssd.native.ssd, ssd.native.refuses),
         "triton": Form(ssd.triton.ssd, ssd.triton.refuses),
     },
 }
 
 _wanted: ContextVar[str] = ContextVar("solomonic_backend", default="auto")
+_seen: ContextVar[list[str] | None] = ContextVar("solomonic_watch", default=None)
 
 
 def resolve(op: str, *args: object) -> Callable:
@@ -82,7 +89,21 @@ def resolve(op: str, *args: object) -> Callable:
 
 def run(op: str, *args: Any) -> Any:
     """Call `op` in the form that `resolve` chooses."""
-    return resolve(op, *args)(*args)
+    function, seen = resolve(op, *args), _seen.get()
+    if seen is not None and (sentence := explain(op, *args)) not in seen:
+        seen.append(sentence)
+    return function(*args)
+
+
+@contextmanager
+def watch() -> Iterator[list[str]]:
+    """Collect what `explain` says about every op that runs inside the block, each sentence once."""
+    seen: list[str] = []
+    token = _seen.set(seen)
+    try:
+        yield seen
+    finally:
+        _seen.reset(token)
 
 
 @contextmanager

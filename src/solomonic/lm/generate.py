@@ -7,17 +7,29 @@ training. What a generation holds does not depend on how far it has come (unless
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from solomonic.core import Config, ShapeError, VocabularyError, require
+from solomonic.layers import ModelConfig
 from solomonic.lm.padding import pad
 from solomonic.text import StreamDecoder, Tokenizer
 
-if TYPE_CHECKING:
-    from solomonic.lm.model import LanguageModel, ModelState
+
+class Reader(Protocol):
+    """What generation asks of a model: a `LanguageModel` or a `NativeModel`."""
+
+    @property
+    def config(self) -> ModelConfig: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def next_logits(self, tokens: Tensor, state: Any, lengths: Tensor | None) -> tuple[Tensor, Any]:
+        """Logits (B, V) after each row's last real token of (B, T), and the state after them."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,23 +73,25 @@ class Generation(Iterator[Tensor]):
     have finished, and its state stands still.
 
     Attributes:
-        state: what the model remembers: the prompt and every yielded token but each row's last,
-            which is still unread. To go on later, begin the next prompt with that token.
+        state: what the model remembers (a `ModelState`, or `NativeStreams` of a `NativeModel`): the
+            prompt and every yielded token but each row's last, which is still unread. To go on
+            later, begin the next prompt with that token.
         done: (B,) rows that have yielded `eos_id`.
     """
 
     def __init__(
         self,
-        model: "LanguageModel",
+        model: Reader,
         prompts: Sequence[Sequence[int]] | Tensor,
         config: GenerateConfig | None = None,
-        state: "ModelState | None" = None,
+        state: Any = None,
     ) -> None:
         """Check the prompts; nothing is computed before the first `next`.
 
         Args:
             prompts: rows of token ids, of equal or different length, each at least one token.
-            state: where to go on from, with as many rows; None is the start of a stream.
+            state: where to go on from, with as many rows; None is the start of a stream. The
+                streams of a `NativeModel` move on in place.
 
         Raises:
             ShapeError: a prompt is empty.
@@ -85,7 +99,7 @@ class Generation(Iterator[Tensor]):
         """
         tokens, lengths = pad(prompts)
         _check(tokens, lengths, model.config.vocab_size)
-        device = next(model.parameters()).device
+        device = model.device
         self.model = model
         self.config = config or GenerateConfig()
         self.state = state
@@ -123,19 +137,18 @@ class Generation(Iterator[Tensor]):
         if self._seen is not None:
             real = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
             self._seen[real.nonzero()[:, 0], tokens[real]] = True
-        hidden, self.state = self.model.hidden(
+        logits, self.state = self.model.next_logits(
             tokens, self.state, lengths if self._ragged else None
         )
         self._ragged = False
-        rows = torch.arange(len(tokens), device=tokens.device)
-        return self.model.head(hidden[rows, (lengths - 1).clamp(min=0)])
+        return logits
 
 
 def generate(
-    model: "LanguageModel",
+    model: Reader,
     tokens: Sequence[int] | Tensor,
     config: GenerateConfig | None = None,
-    state: "ModelState | None" = None,
+    state: Any = None,
 ) -> Iterator[int]:
     """Token ids that follow one prompt, as they come; see `Generation` for batches and the state.
 
@@ -148,7 +161,7 @@ def generate(
 
 
 def stream_text(
-    model: "LanguageModel",
+    model: Reader,
     tokenizer: Tokenizer,
     prompt: str | bytes,
     config: GenerateConfig | None = None,

@@ -39,6 +39,11 @@ class LanguageModel(nn.Module):
         self.tie_weights()
 
     @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return self.embed.weight.device
+
+    @property
     def gradient_checkpointing(self) -> bool:
         """Recompute each block in the backward pass instead of storing what is inside."""
         return self.blocks.gradient_checkpointing
@@ -114,6 +119,21 @@ class LanguageModel(nn.Module):
         """Logits (B, T, vocabulary) for the token after each one, and the next state."""
         x, state = self.hidden(tokens, state, lengths, trace)
         return self.head(x), state
+
+    def next_logits(
+        self, tokens: Tensor, state: ModelState | None = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, ModelState]:
+        """Logits (B, V) after each row's last real token of (B, T) alone, and the next state.
+
+        Raises:
+            ShapeError: a wrong dimension, named.
+            VocabularyError: a token outside the vocabulary.
+        """
+        hidden, state = self.hidden(tokens, state, lengths)
+        if lengths is None:
+            return self.head(hidden[:, -1]), state
+        rows = torch.arange(len(tokens), device=hidden.device)
+        return self.head(hidden[rows, (lengths - 1).clamp(min=0)]), state
 
     def parameter_groups(self) -> dict[str, list[str]]:
         """Names of parameters by how they are optimised.

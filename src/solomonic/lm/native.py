@@ -56,6 +56,18 @@ class NativeModel:
         """Bytes of the packed weights."""
         return self._model.bytes()
 
+    @property
+    def device(self) -> torch.device:
+        """Always the CPU."""
+        return torch.device("cpu")
+
+    def next_logits(
+        self, tokens: Tensor, state: "NativeStreams | None" = None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, "NativeStreams"]:
+        """`read` in the form that `solomonic.lm.generate` asks for; `state` moves on in place."""
+        state = self.streams(len(tokens)) if state is None else state
+        return self.read(tokens, state, lengths), state
+
     def describe(self) -> str:
         """What runs: instruction set, threads, type and bytes of the weights."""
         return (
@@ -148,9 +160,7 @@ class NativeStreams:
 
     def to_state(self, like: ModelState) -> ModelState:
         """The same memory as a `ModelState`; `like` is a state of the same model and rows."""
-        layers = tuple(
-            self._export(index, layer) for index, layer in enumerate(like.stack.layers)
-        )
+        layers = tuple(self._export(index, layer) for index, layer in enumerate(like.stack.layers))
         return ModelState(self.time, dataclasses.replace(like.stack, layers=layers))
 
     def load_state(self, state: ModelState) -> None:

@@ -43,6 +43,11 @@ class State:
                     if part is not None:
                         yield from part.entries(f"{name}.{index}.")
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(x.numel() * x.element_size() for _, x in self.leaves())
+
     def map(self, function: Callable[..., Tensor], *others: Self) -> Self:
         """Apply `function(fill, tensor, *tensors of others)` to every tensor; keep the tree."""
         changes = {}

@@ -38,7 +38,7 @@ def detach(state: AnyState) -> AnyState:
 
 def nbytes(state: State) -> int:
     """Bytes of all tensors of the state."""
-    return sum(x.numel() * x.element_size() for _, x in state.leaves())
+    return state.nbytes
 
 
 def _rows(mask: Tensor, x: Tensor) -> Tensor:
