@@ -114,6 +114,84 @@ SLM_API slm_status slm_read(slm_context* context, int32_t n, slm_stream* const* 
                             const int32_t* counts, const int32_t* tokens, int32_t all,
                             float* logits);
 
+/* ---- training -------------------------------------------------------------------------------- */
+
+/* Ops of training and of reading long segments in PyTorch, forward and backward. What they compute
+ * is defined in src/solomonic/kernels/<op>/reference.py; names of fields are the names there.
+ *
+ * An array is a batch of rows of tokens; what belongs to one token lies without gaps. data NULL: it
+ * is absent. All sums are float32. Outputs are overwritten whole. `threads` changes the time and
+ * never the result. */
+typedef struct slm_array {
+  void* data;
+  int64_t row, step; /* elements from one row of the batch, and from one token, to the next */
+  int32_t half;      /* 0 float32, 1 bfloat16 */
+} slm_array;
+
+typedef struct slm_ssd {
+  int32_t rows, steps, heads, head_dim, state, chunk;
+  slm_array x, dt, b, c, y;
+  const float *rate, *h0; /* (H), (B, H, P, N) */
+  float* h1;
+  float* states; /* slm_ssd_states() floats, filled forward and read backward; NULL: not wanted */
+  /* backward; y and h1 are not read */
+  slm_array dy, dx, ddt, db, dc;
+  const float* dh1; /* NULL: zero */
+  float *dh0, *drate;
+} slm_ssd;
+
+SLM_API int64_t slm_ssd_states(const slm_ssd* op);
+SLM_API slm_status slm_ssd_forward(const slm_ssd* op, int32_t threads);
+SLM_API slm_status slm_ssd_backward(const slm_ssd* op, int32_t threads);
+
+typedef struct slm_conv {
+  int32_t rows, steps, channels, taps;
+  slm_array x, tail, y; /* tail: taps - 1 tokens before x */
+  const float *weight, *bias; /* (C, taps), (C) or NULL */
+  slm_array dy, dx, dtail;
+  float *dweight, *dbias; /* (C, taps), (C) */
+} slm_conv;
+
+SLM_API slm_status slm_conv_forward(const slm_conv* op, int32_t threads);
+SLM_API slm_status slm_conv_backward(const slm_conv* op, int32_t threads);
+
+typedef struct slm_attention {
+  int32_t rows, steps, heads, groups, head_dim;
+  int32_t window, refresh, slots, fading, lag, chunked_fading, keep_duplicates;
+  float rope_theta;  /* 0: no positions */
+  int32_t blocks;    /* refresh blocks the longest row touches: (time mod R + T) / R, rounded up */
+  slm_array q, kv, faded;                 /* (B, T, H, D), (B, T, 2, G, D) twice */
+  slm_array raw, faded_ring, slots_pairs; /* the carry: (B, .., 2, G, D) */
+  const float *eps, *raw_eps, *slot_eps;  /* (B, T), (B, w-1), (B, m_e) */
+  const int64_t *time, *slot_time;        /* (B), (B, m_e) */
+  const int64_t* lengths;                 /* (B) or NULL: all T */
+  slm_array out;
+  float* lse;                             /* (B, T, H): log of the sum of exponentials */
+  int64_t *names, *kept; /* (B, blocks + 1, m_e): which token of [slots | raw | kv], and its time */
+  slm_array new_raw, new_faded_ring, new_slots_pairs;
+  float *new_raw_eps, *new_slot_eps;
+  int64_t* new_slot_time;
+  /* backward: reads lse, names and kept; gradients of the new carry may be absent */
+  slm_array dout, dnew_raw, dnew_faded_ring, dnew_slots_pairs;
+  slm_array dq, dkv, dfaded, draw, dfaded_ring, dslots_pairs;
+} slm_attention;
+
+SLM_API slm_status slm_attention_forward(const slm_attention* op, int32_t threads);
+SLM_API slm_status slm_attention_backward(const slm_attention* op, int32_t threads);
+
+/* c (m, n) = a b, float32: a (m, k) and b (k, n) are row-major, or with `turned` stored as their
+ * transposes. Meant for large products; rows of c are ldc apart. */
+typedef struct slm_matmul {
+  int32_t m, n, k;
+  const float *a, *b;
+  int64_t lda, ldb;
+  int32_t a_turned, b_turned;
+  float* c;
+  int64_t ldc;
+} slm_matmul;
+
+SLM_API slm_status slm_matmul_run(const slm_matmul* op, int32_t threads);
+
 #ifdef __cplusplus
 }
 #endif

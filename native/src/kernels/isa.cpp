@@ -4,6 +4,7 @@
 #include "small.h"
 #include "steps.h"
 #include "table.h"
+#include "train.h"
 
 #define SLM_TEXT2(x) #x
 #define SLM_TEXT(x) SLM_TEXT2(x)
@@ -39,6 +40,7 @@ const Kernels table = {
     multiply,
     softmax_at,
     maximum_of,
+    &train_kernels,
 };
 
 }  // namespace SLM_ISA

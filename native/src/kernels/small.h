@@ -60,6 +60,8 @@ void product_small(const SmallProduct& p) {
   constexpr int wide = kTileVectors * kLanes;
   int column = 0;
   for (; column + wide <= p.n; column += wide) small_rows<kTileVectors, true>(p, column);
+  if (kTileVectors > 2)
+    for (; column + 2 * kLanes <= p.n; column += 2 * kLanes) small_rows<2, true>(p, column);
   for (; column + kLanes <= p.n; column += kLanes) small_rows<1, true>(p, column);
   if (column < p.n) small_rows<1, false>(p, column);
 }

@@ -3,6 +3,8 @@
 
 #include <stdint.h>
 
+#include "train_types.h"
+
 namespace slm {
 
 // Weights lie in panels of 64 outputs: [N / 64][K / g][64][g] with g = 4 / bytes of an element, so
@@ -83,6 +85,7 @@ struct Kernels {
   // s = exp(s - top) in place; the sum.
   float (*softmax_at)(float* s, int n, float top);
   float (*maximum)(const float* s, int n);
+  const TrainKernels* train;  // see train_types.h
 };
 
 // The table in use: the best the processor has, or what slm_isa_use asked for.

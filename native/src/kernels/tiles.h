@@ -29,13 +29,13 @@ SLM_INLINE void put_back(char* p, bool half, int i, vf v, int m) {
 }
 
 // Tile (rows, n) from tokens [first, first + rows); and back.
-SLM_INLINE void widen(const Rows& from, int first, int column, int rows, int n, float* to, int ld) {
+SLM_INLINE void widen(const Tokens& from, int first, int column, int rows, int n, float* to, int ld) {
   for (int r = 0; r < rows; r++) {
     const char* p = from.at(first + r, column);
     over(n, [&](int i, int m) { set(to + (int64_t)r * ld + i, fetch(p, from.half, i, m), m); });
   }
 }
-SLM_INLINE void narrow(const float* from, int ld, int rows, int n, const Rows& to, int first,
+SLM_INLINE void narrow(const float* from, int ld, int rows, int n, const Tokens& to, int first,
                        int column) {
   for (int r = 0; r < rows; r++) {
     char* p = to.at(first + r, column);
@@ -88,6 +88,18 @@ static void transpose(const float* a, int64_t lda, int m, int n, float* b, int64
   }
   for (; i < m; i++)
     for (int j = 0; j < n; j++) b[j * ldb + i] = a[i * lda + j];
+}
+
+// to = from * factor(head, row), tiles of heads * head columns.
+template <class Factor>
+SLM_INLINE void scale_heads(const float* from, float* to, int ld, int rows, int heads, int head,
+                            Factor factor) {
+  for (int r = 0; r < rows; r++)
+    for (int h = 0; h < heads; h++) {
+      const float f = factor(h, r);
+      const int64_t at = (int64_t)r * ld + h * head;
+      over(head, [&](int i, int m) { set(to + at + i, get(from + at + i, m) * f, m); });
+    }
 }
 
 SLM_INLINE float dot(const float* a, const float* b, int n) {

@@ -18,7 +18,7 @@ static void pack_panels(const float* b, int64_t ldb, int k, int n, bool turned, 
   }
 }
 
-static void sum_rows(const float* from, int64_t apart, int count, int n, const Rows& to, int row) {
+static void sum_rows(const float* from, int64_t apart, int count, int n, const Tokens& to, int row) {
   char* p = to.at(row);
   over(n, [&](int i, int m) {
     vf total = {};
@@ -27,7 +27,7 @@ static void sum_rows(const float* from, int64_t apart, int count, int n, const R
   });
 }
 
-static void round_rows(const float* from, int64_t ld, int rows, int n, const Rows& to, int first) {
+static void round_rows(const float* from, int64_t ld, int rows, int n, const Tokens& to, int first) {
   narrow(from, int(ld), rows, n, to, first, 0);
 }
 

@@ -55,18 +55,6 @@ SLM_INLINE vi lane_numbers() {
   return v;
 }
 
-// to[t][head columns] = from * factor(head, t)
-template <class Factor>
-SLM_INLINE void scale_heads(const float* from, float* to, int ld, int rows, int heads, int head,
-                            Factor factor) {
-  for (int r = 0; r < rows; r++)
-    for (int h = 0; h < heads; h++) {
-      const float f = factor(h, r);
-      const int64_t at = (int64_t)r * ld + h * head;
-      over(head, [&](int i, int m) { set(to + at + i, get(from + at + i, m) * f, m); });
-    }
-}
-
 // to (heads, ldq) = exp(a * total + b), per head; for a = 1, b = 0 and a = -1, b = last total.
 SLM_INLINE void decays(const float* total, int ldq, int heads, int q, bool to_end, float* to) {
   for (int h = 0; h < heads; h++) {

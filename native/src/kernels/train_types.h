@@ -8,8 +8,8 @@
 
 namespace slm {
 
-// Rows of numbers in float32 or bfloat16, `step` elements apart.
-struct Rows {
+// Tokens of numbers in float32 or bfloat16, `step` elements apart.
+struct Tokens {
   char* data;
   int64_t step;
   bool half;
@@ -17,7 +17,7 @@ struct Rows {
   char* at(int64_t row, int64_t column = 0) const {
     return data + (row * step + column) * (half ? 2 : 4);
   }
-  Rows moved(int64_t elements) const { return {data + elements * (half ? 2 : 4), step, half}; }
+  Tokens moved(int64_t elements) const { return {data + elements * (half ? 2 : 4), step, half}; }
   explicit operator bool() const { return data != nullptr; }
 };
 
@@ -37,25 +37,25 @@ struct Scratch {
 // Heads [.., heads) of one row of the state-space recurrence (see kernels/ssd/reference.py).
 struct SsdTask {
   int steps, heads, head, size, chunk;  // T, heads of this task, P, N, Q
-  Rows x, dt, b, c, y;                  // rows are tokens
+  Tokens x, dt, b, c, y;                  // rows are tokens
   const float* rate;                    // (heads)
   const float* h0;                      // (heads, P, N)
   float* h1;                            // the same, out
   float* states;                        // (chunks, N, heads * P) before each chunk, or null
   // Backward only. db and dc (T, N) are this task's share of a sum over heads.
-  Rows dy, dx, ddt;
+  Tokens dy, dx, ddt;
   const float* dh1;  // may be null
   float* dh0;
   float *db, *dc, *drate;
 };
 
-// Rows [0, steps) of a depthwise causal convolution on `channels` channels.
+// Tokens [0, steps) of a depthwise causal convolution on `channels` channels.
 struct ConvTask {
   int steps, channels, taps;
-  Rows x, y, tail;      // tail: taps - 1 rows before x
+  Tokens x, y, tail;      // tail: taps - 1 rows before x
   const float* weight;  // (taps, channels)
   const float* bias;    // or null
-  Rows dy, dx, dtail;
+  Tokens dy, dx, dtail;
   float *dweight, *dbias;  // (taps, channels), (channels): overwritten
 };
 
@@ -65,35 +65,35 @@ struct AttentionTask {
   int window, refresh, slots, fading, lag;
   bool chunked_fading, keep_duplicates;
   int64_t time;          // tokens read before
-  Rows q;                // at(t, head * D)
-  Rows keys, ring, old;  // new tokens, carried tokens, carried slots; values `value` further
-  Rows faded, faded_ring;
+  Tokens q;                // at(t, head * D)
+  Tokens keys, ring, old;  // new tokens, carried tokens, carried slots; values `value` further
+  Tokens faded, faded_ring;
   int64_t value;          // elements from a key to its value in the new tokens
   int64_t carried_value;  // and in what is carried
   const int64_t* names;   // (blocks + 1, slots) into [old | ring | new]
   const int64_t* times;   // (blocks + 1, slots), -1 on empty slots
   const float* rope;      // (places, D) cos then sin, first place -(window - 1); or null
-  Rows out;               // at(t, head * D)
+  Tokens out;               // at(t, head * D)
   float* lse;             // (T, heads), lse_step apart
   int64_t lse_step;
   // Backward. Sums over queries, float32: (slots + ring + T, 2, D) and (fading ring + T, 2, D).
-  Rows dout, dq;
+  Tokens dout, dq;
   float *dpool, *dfaded;
 };
 
 // A chunked form of the gated delta rule: one head of one row (see kernels/delta/reference.py).
 struct DeltaTask {
   int steps, head, size, chunk;  // T, P, N, Q
-  Rows q, k, v, log_decay, beta, y;
+  Tokens q, k, v, log_decay, beta, y;
   const float* s0;  // (N, P)
   float* s1;
   float* states;  // (chunks, N, P) before each chunk, or null
-  Rows dy, dq, dk, dv, dlog_decay, dbeta;
+  Tokens dy, dq, dk, dv, dlog_decay, dbeta;
   const float* ds1;  // may be null
   float* ds0;
 };
 
-constexpr int kQueries = 64;  // rows of an attention tile
+constexpr int kTileQueries = 64;  // rows of an attention tile
 
 // The training kernels of one instruction set. `scratch` holds as many floats as the function after
 // each pair says; without a task that needs one it may be null.
@@ -111,9 +111,9 @@ struct TrainKernels {
   // b (n, m) = a (m, n) turned.
   void (*transpose)(const float* a, int64_t lda, int m, int n, float* b, int64_t ldb);
   // to = sum of `count` arrays of n floats, `apart` floats apart.
-  void (*sum_rows)(const float* from, int64_t apart, int count, int n, const Rows& to, int row);
+  void (*sum_rows)(const float* from, int64_t apart, int count, int n, const Tokens& to, int row);
   // float32 (rows, n) to rows of any type, `ld` floats apart.
-  void (*round_rows)(const float* from, int64_t ld, int rows, int n, const Rows& to, int first);
+  void (*round_rows)(const float* from, int64_t ld, int rows, int n, const Tokens& to, int first);
 };
 
 }  // namespace slm

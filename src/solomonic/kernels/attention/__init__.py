@@ -5,6 +5,7 @@ was at s = 6, so the eidetic set holds the best of tokens 0..5; of those, 5 is l
 window still shows it. Fading band with lag 3 and 2 slots: outputs y_4 and y_3.
 """
 
+from solomonic.kernels.attention import native as native
 from solomonic.kernels.attention import triton as triton
 from solomonic.kernels.attention.blocks import attention as blocks
 from solomonic.kernels.attention.full import full_attention as full_attention
@@ -21,6 +22,7 @@ __all__ = [
     "blocks",
     "empty_carry",
     "full_attention",
+    "native",
     "reference",
     "triton",
 ]
