@@ -177,6 +177,7 @@ slm_status slm_stream_get_slot_times(const slm_stream* stream, int32_t layer, in
     const auto& mine = const_cast<slm_stream*>(stream)->state(layer).slots.time;
     require(count == int64_t(mine.size()), "the layer has " + std::to_string(mine.size()) +
                                                " slots, not " + std::to_string(count) + ".");
+    if (count) needed(times, "times");
     std::copy(mine.begin(), mine.end(), times);
   });
 }
@@ -188,6 +189,7 @@ slm_status slm_stream_set_slot_times(slm_stream* stream, int32_t layer, const in
     auto& mine = stream->state(layer).slots.time;
     require(count == int64_t(mine.size()), "the layer has " + std::to_string(mine.size()) +
                                                " slots, not " + std::to_string(count) + ".");
+    if (count) needed(times, "times");
     std::copy(times, times + count, mine.begin());
   });
 }
@@ -197,6 +199,10 @@ slm_status slm_read(slm_context* context, int32_t n, slm_stream* const* streams,
   return guarded([&] {
     needed(context, "context");
     require(n >= 0, "the number of streams must not be negative.");
+    if (n > 0) {
+      needed(streams, "streams");
+      needed(counts, "counts");
+    }
     std::vector<Reading> readings;
     int64_t total = 0;
     for (int i = 0; i < n; i++) {
@@ -208,6 +214,7 @@ slm_status slm_read(slm_context* context, int32_t n, slm_stream* const* streams,
       readings.push_back({streams[i], total, counts[i], 0});
       total += counts[i];
     }
+    if (total > 0) needed(tokens, "tokens");
     check_tokens(context->model, tokens, total);
     read_all(*context, readings, tokens, all != 0, logits);
   });

@@ -111,20 +111,27 @@ int64_t slm_stream::count(int layer, const std::string& part) const {
 void slm_stream::get(int layer, const std::string& part, float* values, int64_t n) const {
   require(n == count(layer, part), "part '" + part + "' has " + std::to_string(count(layer, part)) +
                                        " numbers, not " + std::to_string(n) + ".");
+  if (n == 0) return;
+  require(values != nullptr, "values is NULL.");
   const_cast<slm_stream*>(this)->copy_part(layer, part, values, true);
 }
 
 void slm_stream::set(int layer, const std::string& part, const float* values, int64_t n) {
+  require(values || n == 0, "values is NULL.");
   if (part == "kv") {  // its length is part of what is given
-    const int pairs = model->config.pairs();
+    LayerState& mine = state(layer);
+    const slm::Config& c = model->config;
     require(model->layers[layer].kind == 'T', "only a T layer has a part 'kv'.");
-    require(n % pairs == 0, "part 'kv' must be whole tokens of " + std::to_string(pairs) + ".");
-    state(layer).cache.clear();
-    state(layer).cache.grow(int(n / pairs));
+    require(n >= 0 && n % c.pairs() == 0 && n / c.pairs() <= INT32_MAX,
+            "part 'kv' must be whole tokens of " + std::to_string(c.pairs()) + " numbers.");
+    slm::Cache fresh(c.groups, c.head);
+    fresh.grow(int(n / c.pairs()));
+    mine.cache = std::move(fresh);
   }
   require(n == count(layer, part), "part '" + part + "' needs " +
                                        std::to_string(count(layer, part)) + " numbers, not " +
                                        std::to_string(n) + ".");
+  if (n == 0) return;
   copy_part(layer, part, const_cast<float*>(values), false);
 }
 
