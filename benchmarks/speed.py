@@ -39,18 +39,18 @@ DEFERRED = "not there yet"  # a contender that says so is asked again next time
 
 
 class Pool:
-    """Worker processes: one a tool for most cells, one a contender where memory is measured."""
+    """Worker processes: one a tool for most cells, one a model where memory is measured."""
 
     def __init__(self) -> None:
         self.workers: dict[str, Worker] = {}
 
-    def get(self, contender: Contender, threads: int, own: bool = False) -> Worker:
-        """A worker bound to as many processors as threads.
+    def get(self, contender: Contender, threads: int, own: str | None = None) -> Worker:
+        """A worker bound to as many processors as threads; `own`: the name of one for itself.
 
         Raises:
             NotHere: llama.cpp cannot be built here.
         """
-        key = contender.label if own else MODULES[contender.peer]
+        key = own or MODULES[contender.peer]
         worker = self.workers.get(key)
         if worker is None or not worker.alive:
             llama = contender.peer == "llama.cpp"
@@ -95,9 +95,11 @@ class Turn:
         self.name = f"{contender.label}/{cell.size}"
         self.row: dict[str, Any] = {"rows": contender.rows, "rates": [], "cpu": [], "wall": []}
         self.count = 4
-        own = cell.kind in ("train", "memory")
+        own = {"train": f"{contender.peer}/{contender.model}", "memory": contender.label}
+        if cell.kind in own:
+            self.name = own[cell.kind]  # a training step in bfloat16 has the same weights
         try:
-            self.worker = pool.get(contender, cell.threads, own)
+            self.worker = pool.get(contender, cell.threads, own.get(cell.kind))
         except NotHere as error:
             self.row["error"] = str(error)
             return
@@ -135,8 +137,10 @@ class Turn:
         """An uncounted run, which also says how many tokens make a run of SLICE seconds."""
         if self.failed or self.cell.kind == "memory":
             return
-        if self.cell.kind == "train":  # the first step touches memory that no one ever had: slow
-            self.keep(self.ask())
+        if self.cell.kind == "train":  # a first step waits for memory that no one ever had
+            if not self.worker.warm:
+                self.keep(self.ask())
+                self.worker.warm = True
             return
         if not self.decodes:
             self.keep(self.worker.ask("prefill", name=self.name, tokens=256))
@@ -183,6 +187,8 @@ class Turn:
 def measure(cell: Cell, pool: Pool) -> dict[str, Any]:
     """All rounds of a cell; contenders alternate in order."""
     started = time.time()
+    if cell.kind in ("train", "memory"):
+        pool.close()  # make room
     turns = [Turn(cell, contender, pool) for contender in cell.contenders]
     for turn in turns:
         turn.prepare()

@@ -120,13 +120,14 @@ def train_cells() -> list[Cell]:
     both = ("float32", "bfloat16")
     main = (*of("torch", "M", *both), *of("torch", "B", *both))
     peers = (*of("transformers", LLAMA, *both), *of("transformers", MAMBA2, *both))
+    long_peers = (*of("transformers", LLAMA, *both), *of("transformers", MAMBA2))
     others = (
         *(c for letter in "FDWT" for c in of("torch", letter)),
         *of("transformers", "qwen3_next"), *of("transformers", "falcon_h1"),
     )  # fmt: skip
     return [
         Cell("train", "10M", 1, 512, (*main, *others, *peers), 3, 170, batch=4),
-        Cell("train", "10M", 1, 8_192, (*main, *peers), 2, 240),
+        Cell("train", "10M", 1, 8_192, (*main, *long_peers), 2, 240),
     ]
 
 
@@ -136,10 +137,15 @@ def other_cells() -> list[Cell]:
         *of("ours", "M", "float32", "bfloat16", "int8"), *of("ours", "B", "float32", "int8"),
         *of("llama.cpp", MAMBA2),
     )  # fmt: skip
-    many = tuple(dataclasses.replace(contender, rows=64) for contender in alone)
+    large = (*of("ours", "M", "float32", "int8"), *of("ours", "B"))
+    many, large_many = (
+        tuple(dataclasses.replace(contender, rows=64) for contender in some)
+        for some in (alone, large)
+    )
     reading = (*of("ours", "M"), *of("ours", "B"), *HF_MAIN, *GGUF_MAIN)
     return [
         Cell("streams", "10M", 1, 512, (*alone, *many), 5, 70),
+        Cell("streams", "130M", 1, 64, (*large, *large_many), 3, 60),
         Cell("memory", "10M", 1, 8_192, reading, 1, 60),
     ]
 

@@ -130,9 +130,14 @@ def other_targets() -> list[Target]:
                 Target(f"{name}: its memory / ours", long, mine, llama, 3.0, "bytes"),
             ]
     targets += [
-        Target(f"64 streams together / one, {letter} {kind}", "streams/10M/1/512",
+        Target(f"64 streams together / one, {cell.split('/')[1][:-1]} M, {letter} {kind}", cell,
                f"ours/{letter}/{kind}/x64", f"ours/{letter}/{kind}", 8.0)
-        for letter, kind in (("M", "float32"), ("M", "int8"), ("B", "float32"), ("B", "int8"))
+        for cell, letter, kind in (
+            ("streams/10M/1/512", "M", "float32"), ("streams/10M/1/512", "M", "int8"),
+            ("streams/10M/1/512", "B", "float32"), ("streams/10M/1/512", "B", "int8"),
+            ("streams/130M/1/64", "M", "float32"), ("streams/130M/1/64", "M", "int8"),
+            ("streams/130M/1/64", "B", "float32"),
+        )
     ]  # fmt: skip
     return targets
 
@@ -178,12 +183,14 @@ def memory_share(
     row: Mapping[str, Any], label: str, threads: int, found: Mapping[str, float]
 ) -> list[float] | None:
     """Bytes a second that decoding moved, of those that the machine can read: from memory, or from
-    the third-level cache when everything fits there. None if something is unknown."""
+    the third-level cache when everything fits there. None in between (a part of the weights then
+    stays in the cache, and neither rate is the limit) or if something is unknown."""
     moved = touched_bytes(
         label.split("/")[1], row.get("weight_bytes", 0), row.get("state_bytes", 0)
     )
-    place = "cache" if moved < 0.75 * limits.third_level() else "memory"
-    limit = found.get(f"{place}/{threads}")
+    level = limits.third_level()
+    place = "cache" if moved < 0.75 * level else "memory" if moved >= 3 * level else "between"
+    limit = found.get(f"{place}/{threads}")  # between the two there is none
     if not moved or limit is None or not row.get("rates"):
         return None
     return [rate / row.get("rows", 1) * moved / limit for rate in row["rates"]]

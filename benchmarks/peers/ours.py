@@ -11,10 +11,12 @@ import torch
 from peers.protocol import NotHere, serve
 from peers.training import Trainer
 from sizes import ours
+from solomonic.kernels import native
 from solomonic.lm.model import LanguageModel, ModelState
+from solomonic.lm.native import NativeModel, NativeStreams
 from solomonic.state import nbytes
 
-READ = 65_536  # tokens really read on the way to a far position
+READ = 16_384  # tokens really read on the way to a far position; memories are full long before
 SEGMENT = 4_096
 
 
@@ -28,27 +30,18 @@ class Native:
     """The native core."""
 
     def __init__(self, spec: dict[str, Any], weights: str, threads: int) -> None:
-        try:
-            from solomonic.lm.native import NativeModel
-
-            from solomonic.kernels.native import load as load_core
-            from solomonic.kernels.native import why_not
-        except ImportError as error:
-            raise NotHere(f"not there yet: {error}.") from error
-        if load_core() is None:
-            raise NotHere(why_not())
+        if (reason := native.why_not()) is not None:
+            raise NotHere(f"not there yet: {reason}")
         source = build(spec)
         self.parameters = sum(p.numel() for p in source.parameters())
         self.vocab, self.grows = source.config.vocab_size, "T" in source.config.pattern
         self.model, self.threads = NativeModel(source, weights=weights, threads=threads), threads
-        self.weights, self.streams, self.rows = weights, None, 1
+        self.streams: NativeStreams | None = None
+        self.rows = 1
 
     def facts(self) -> dict[str, Any]:
-        return {
-            "parameters": self.parameters,
-            "weight_bytes": weight_bytes(self.model, self.parameters, self.weights),
-            "text": self.model.describe(),
-        }
+        text = self.model.describe()
+        return {"parameters": self.parameters, "weight_bytes": self.model.nbytes, "text": text}
 
     def set_threads(self, threads: int) -> None:
         if threads != self.threads:
@@ -70,23 +63,18 @@ class Native:
         read = min(position, READ)
         for part in self._tokens(rows, read).split(SEGMENT, dim=1):
             self.model.read(part, self.streams)
-        return int(getattr(self.streams, "nbytes", 0))
+        for stream in self.streams.handles:
+            stream.set_time(position)
+        return self.streams.nbytes
 
     def decode(self, tokens: int) -> None:
+        assert self.streams is not None
         token = torch.ones(self.rows, 1, dtype=torch.int64)
         for _ in range(tokens):
             self.model.read(token, self.streams)
 
     def train(self, batch: int, length: int, bfloat16: bool) -> None:
         raise NotHere("the native core by itself does not train; say path = 'torch'.")
-
-
-def weight_bytes(model: Any, parameters: int, weights: str) -> int:
-    """What the core says it holds, or what the type implies."""
-    told = getattr(model, "weight_bytes", None)
-    if isinstance(told, int):
-        return told
-    return int(parameters * {"float32": 4, "bfloat16": 2, "int8": 1, "int4": 0.5}[weights])
 
 
 class Torch:

@@ -8,7 +8,6 @@ of the process, which does not count the turns that other programs take; and `wa
 A worker module calls `serve(load)`, where `load(spec, weights, threads)` returns a `Model`.
 """
 
-import ctypes
 import json
 import os
 import resource
@@ -133,7 +132,6 @@ class Server:
             name, lambda model: model.train(batch, length, bfloat16), batch * length
         )
         reply["bytes"] = resident("VmHWM") - self.before
-        ctypes.CDLL(None).malloc_trim(0)  # others take their turns now
         return reply
 
     def memory(self) -> dict[str, Any]:
@@ -179,7 +177,7 @@ class Worker:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
                 text=True, cwd=BENCHMARKS, env=environment,
             )  # fmt: skip
-        self.log = log
+        self.log, self.warm = log, False
 
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         """Send one command and wait for its answer."""
