@@ -46,6 +46,8 @@ void equal(const char* file, int line, const char* text, const A& a, const B& b)
 
 // How far `b` lies from `a`, as a part of the largest number of `a`; infinite when one is not finite.
 double distance(const std::vector<float>& a, const std::vector<float>& b);
+// The same in the mean: root of the sum of squares of the difference over that of `a`.
+double mean_distance(const std::vector<float>& a, const std::vector<float>& b);
 
 void near(const char* file, int line, const char* text, const std::vector<float>& a,
           const std::vector<float>& b, double tolerance);

@@ -45,6 +45,16 @@ double distance(const std::vector<float>& a, const std::vector<float>& b) {
   return apart / top;
 }
 
+double mean_distance(const std::vector<float>& a, const std::vector<float>& b) {
+  if (!std::isfinite(distance(a, b))) return INFINITY;
+  double apart = 0, all = 1e-30;
+  for (size_t i = 0; i < a.size(); i++) {
+    apart += (double(a[i]) - b[i]) * (double(a[i]) - b[i]);
+    all += double(a[i]) * a[i];
+  }
+  return std::sqrt(apart / all);
+}
+
 void near(const char* file, int line, const char* text, const std::vector<float>& a,
           const std::vector<float>& b, double tolerance) {
   const double apart = distance(a, b);
