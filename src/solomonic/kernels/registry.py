@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from solomonic.core import ConfigError
-from solomonic.kernels import attention, conv, delta, innovation, selection, ssd
+from solomonic.kernels import attention, conv, delta, innovation, linear, selection, ssd
 
 
 def takes_all(*_args: object) -> str | None:
@@ -49,6 +49,11 @@ TABLE: dict[str, dict[str, Form]] = {
     },
     "delta": {"reference": Form(delta.reference), "torch": Form(delta.chunked)},
     "innovation": {"reference": Form(innovation.reference), "torch": Form(innovation.shifted)},
+    "linear": {
+        "reference": Form(linear.reference),
+        "torch": Form(linear.plain),
+        "native": Form(linear.native.linear, linear.native.refuses),
+    },
     "selection": {
         "reference": Form(selection.reference),
         "torch": Form(selection.blocks),

@@ -9,6 +9,7 @@ from solomonic.layers.config import LAYER_KINDS as LAYER_KINDS
 from solomonic.layers.config import ModelConfig as ModelConfig
 from solomonic.layers.conv import ShortConv as ShortConv
 from solomonic.layers.delta import DeltaRule as DeltaRule
+from solomonic.layers.linear import Linear as Linear
 from solomonic.layers.mlp import SwiGLU as SwiGLU
 from solomonic.layers.norm import RMSNorm as RMSNorm
 from solomonic.layers.ssm import SSM as SSM

@@ -9,6 +9,7 @@ from solomonic.kernels.attention.full import full_attention, full_attention_fres
 from solomonic.layers.checks import check_input
 from solomonic.layers.config import ModelConfig
 from solomonic.layers.conv import ShortConv
+from solomonic.layers.linear import Linear
 from solomonic.layers.projections import project
 from solomonic.state import State, field
 
@@ -37,10 +38,10 @@ class FullAttention(nn.Module):
         inner, shared = self.heads * self.size, self.groups * self.size
         has_conv = config.short_conv_size and "T" in config.short_conv_layers
         self.conv = ShortConv(self.width, config.short_conv_size) if has_conv else None
-        self.query = nn.Linear(self.width, inner, bias=False)
-        self.key = nn.Linear(self.width, shared, bias=False)
-        self.value = nn.Linear(self.width, shared, bias=False)
-        self.output = nn.Linear(inner, self.width, bias=False)
+        self.query = Linear(self.width, inner)
+        self.key = Linear(self.width, shared)
+        self.value = Linear(self.width, shared)
+        self.output = Linear(inner, self.width)
 
     def init_state(self, batch: int, like: Tensor) -> CacheState:
         """The empty cache."""

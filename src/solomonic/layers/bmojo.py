@@ -18,6 +18,7 @@ from solomonic.layers.checks import check_input
 from solomonic.layers.config import ModelConfig
 from solomonic.layers.conv import ShortConv
 from solomonic.layers.delta import DeltaRule
+from solomonic.layers.linear import Linear
 from solomonic.layers.projections import project, project_pairs
 from solomonic.layers.ssm import SSM, RecurrentState
 from solomonic.state import State, field
@@ -82,10 +83,10 @@ class BMojo(nn.Module):
         has_conv = config.short_conv_size and kind in config.short_conv_layers
         self.conv = ShortConv(self.width, config.short_conv_size) if has_conv else None
         inner, shared = self.heads * self.size, self.groups * self.size
-        self.query = nn.Linear(self.width, inner, bias=False)
-        self.key = nn.Linear(self.width, shared, bias=False)
-        self.value = nn.Linear(self.width, shared, bias=False)
-        self.output = nn.Linear(inner, self.width, bias=False)
+        self.query = Linear(self.width, inner)
+        self.key = Linear(self.width, shared)
+        self.value = Linear(self.width, shared)
+        self.output = Linear(inner, self.width)
 
     def init_state(self, batch: int, like: Tensor) -> BMojoState:
         """The state before any token; `like` gives device and type."""

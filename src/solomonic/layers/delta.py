@@ -12,6 +12,7 @@ from solomonic.kernels.segments import compute_dtype, padding_mask
 from solomonic.layers.checks import check_input
 from solomonic.layers.config import ModelConfig
 from solomonic.layers.conv import ShortConv
+from solomonic.layers.linear import Linear
 from solomonic.layers.norm import RMSNorm
 from solomonic.layers.ssm import RecurrentState, initial_steps
 
@@ -27,12 +28,12 @@ class DeltaRule(nn.Module):
         self.chunk = config.chunk_size
         self.keys = self.heads * self.size
         mixed = 2 * self.keys + self.inner
-        self.in_proj = nn.Linear(self.width, self.inner + mixed + 2 * self.heads, bias=False)
+        self.in_proj = Linear(self.width, self.inner + mixed + 2 * self.heads)
         self.conv = ShortConv(mixed, config.ssm_conv_size, bias=True)
         self.dt_bias = nn.Parameter(initial_steps(self.heads))
         self.A_log = nn.Parameter(torch.empty(self.heads).uniform_(1, 16).log())
         self.norm = RMSNorm(self.inner, config.norm_eps)
-        self.out_proj = nn.Linear(self.inner, self.width, bias=False)
+        self.out_proj = Linear(self.inner, self.width)
 
     def init_state(self, batch: int, like: Tensor) -> RecurrentState:
         """The state before any token; h is float32 unless everything is float64."""

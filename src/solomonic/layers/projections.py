@@ -3,15 +3,17 @@
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from solomonic.layers.linear import Linear
 
 
 class Projections(Protocol):
     """What `project` needs of a layer."""
 
-    query: nn.Linear
-    key: nn.Linear
-    value: nn.Linear
+    query: Linear
+    key: Linear
+    value: Linear
     heads: int
     groups: int
 

@@ -15,6 +15,7 @@ from solomonic.kernels.segments import compute_dtype, padding_mask
 from solomonic.layers.checks import check_input
 from solomonic.layers.config import ModelConfig
 from solomonic.layers.conv import ShortConv
+from solomonic.layers.linear import Linear
 from solomonic.layers.norm import RMSNorm
 from solomonic.state import State, field
 
@@ -38,13 +39,13 @@ class SSM(nn.Module):
         self.size, self.heads = config.ssm_state_size, self.inner // config.ssm_head_dim
         self.chunk = config.chunk_size
         mixed = self.inner + 2 * self.size
-        self.in_proj = nn.Linear(self.width, self.inner + mixed + self.heads, bias=False)
+        self.in_proj = Linear(self.width, self.inner + mixed + self.heads)
         self.conv = ShortConv(mixed, config.ssm_conv_size, bias=True)
         self.dt_bias = nn.Parameter(initial_steps(self.heads))
         self.A_log = nn.Parameter(torch.empty(self.heads).uniform_(1, 16).log())
         self.D = nn.Parameter(torch.ones(self.heads))
         self.norm = RMSNorm(self.inner, config.norm_eps)
-        self.out_proj = nn.Linear(self.inner, self.width, bias=False)
+        self.out_proj = Linear(self.inner, self.width)
 
     def init_state(self, batch: int, like: Tensor) -> RecurrentState:
         """The state before any token; h is float32 unless everything is float64."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from solomonic.core import ShapeError, VocabularyError
-from solomonic.layers import ModelConfig, RMSNorm, Stack, StackState
+from solomonic.layers import Linear, ModelConfig, RMSNorm, Stack, StackState
 from solomonic.layers.checks import check_rows
 from solomonic.state import State, field
 
@@ -34,7 +34,7 @@ class LanguageModel(nn.Module):
         self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
         self.blocks = Stack(config)
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
-        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.head = Linear(config.hidden_size, config.vocab_size)
         self.initialise()
         self.tie_weights()
 

@@ -33,13 +33,12 @@ def attention(
     phase = 0 if fresh else int((carry.time % spec.refresh).max())
     blocks = -(-(phase + steps) // spec.refresh)
     kind = kv.dtype
-    ring = carry.faded.to(kind) if spec.fading else carry.faded
-    outs = _attend(
-        q, kv, None if faded is None else faded.to(kind), eps, carry.raw.to(kind), ring,
-        carry.slots.to(kind), carry.raw_eps, carry.slot_eps, carry.slot_time, carry.time, lengths,
-        blocks, *_plain(spec),
-    )  # fmt: skip
-    out, raw, faded_ring, slots, raw_eps, slot_eps, slot_time, kept = outs[:8]
+    sources = [q, kv, carry.raw.to(kind), carry.faded.to(kind), carry.slots.to(kind)]
+    if faded is not None:
+        sources.append(faded.to(kind))
+    book = [carry.time, carry.slot_time, carry.raw_eps, carry.slot_eps]
+    outs = _attend(sources, book, eps, lengths, *_plain(spec, blocks))
+    out, raw, faded_ring, slots, slot_time, raw_eps, slot_eps, kept = outs[:8]
     following = Carry(
         time=carry.time + (steps if lengths is None else lengths),
         raw=raw,
@@ -52,140 +51,136 @@ def attention(
     return AttentionOutput(out, following, kept if spec.slots else None)
 
 
-def _plain(spec: AttentionSpec) -> tuple[list[int], float]:
-    """A spec in types that custom ops take: all but rope_theta, and rope_theta or 0."""
-    values = dataclasses.asdict(spec)
-    theta = values.pop("rope_theta")
-    return [int(value) for value in values.values()], 0.0 if theta is None else float(theta)
-
-
 _NAMES = [f.name for f in dataclasses.fields(AttentionSpec) if f.name != "rope_theta"]
+_SLOTS = _NAMES.index("slots")
 
 
-def _fields(q: Tensor, kv: Tensor, spec: list[int], theta: float, blocks: int) -> dict[str, Any]:
+def _plain(spec: AttentionSpec, blocks: int) -> tuple[list[int], float]:
+    """A spec in types that custom ops take: the fields of _NAMES and `blocks`; rope_theta or 0."""
+    numbers = [int(getattr(spec, name)) for name in _NAMES]
+    return [*numbers, blocks], float(spec.rope_theta or 0.0)
+
+
+def _fields(q: Tensor, kv: Tensor, numbers: list[int], theta: float) -> dict[str, Any]:
     rows, steps, heads, size = q.shape
-    return dict(zip(_NAMES, spec, strict=True)) | {
+    return dict(zip((*_NAMES, "blocks"), numbers, strict=True)) | {
         "rows": rows, "steps": steps, "heads": heads, "groups": kv.shape[3], "head_dim": size,
-        "rope_theta": theta, "blocks": blocks,
+        "rope_theta": theta,
     }  # fmt: skip
 
 
-def _address(x: Tensor | None) -> int | None:
-    return None if x is None else x.data_ptr()
+def _addresses(prefix: str = "", **tensors: Tensor | None) -> dict[str, Any]:
+    return {prefix + name: x.data_ptr() for name, x in tensors.items() if x is not None}
 
 
-def _tensors(prefix: str, **tensors: Tensor | None) -> dict[str, Any]:
+def _pairs(prefix: str, **tensors: Tensor | None) -> dict[str, Any]:
     """Key-value pairs (B, n, 2, G, D) that exist, by name."""
     return {
         prefix + name: array(x, 3) for name, x in tensors.items() if x is not None and x.numel()
     }
 
 
-def _outputs(q, kv, raw, ring, slots, raw_eps, slot_eps, slot_time, blocks, spec):
-    rows, steps, heads, _ = q.shape
-    history = rows, blocks + 1, spec[_NAMES.index("slots")]
+def _lay(sources: list[Tensor]) -> list[Tensor]:
+    """The sources as the native core reads them."""
+    return [settled(x, 3 if i else 2) for i, x in enumerate(sources)]
 
-    def like(x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        return torch.empty(x.shape, dtype=dtype or x.dtype, device=x.device)
 
+def _outputs(sources: list[Tensor], book: list[Tensor], numbers: list[int]) -> Any:
+    """out, the new carry (raw, faded, slots, slot_time, raw_eps, slot_eps), kept, names, lse."""
+    q, time = sources[0], book[0]
+    history = len(time), numbers[-1] + 1, numbers[_SLOTS]
+    same = (q, *sources[2:5], *book[1:])
     return (
-        like(q), like(raw), like(ring), like(slots), like(raw_eps), like(slot_eps),
-        like(slot_time), slot_time.new_empty(history), slot_time.new_empty(history),
-        q.new_empty(rows, steps, heads, dtype=torch.float32),
-    )  # fmt: skip
-
-
-Outputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+        *(torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in same),
+        time.new_empty(history),
+        time.new_empty(history),
+        q.new_empty(q.shape[:3], dtype=torch.float32),
+    )
 
 
 @torch.library.custom_op("solomonic::attention", mutates_args=(), device_types="cpu")
 def _attend(
-    q: Tensor, kv: Tensor, faded: Tensor | None, eps: Tensor | None, raw: Tensor, ring: Tensor,
-    slots: Tensor, raw_eps: Tensor, slot_eps: Tensor, slot_time: Tensor, time: Tensor,
-    lengths: Tensor | None, blocks: int, spec: list[int], theta: float,
+    sources: list[Tensor], book: list[Tensor], eps: Tensor | None, lengths: Tensor | None,
+    numbers: list[int], theta: float,
 ) -> tuple[
     Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
 ]:  # fmt: skip
-    q, kv = settled(q, 2), settled(kv, 3)
-    faded = None if faded is None else settled(faded, 3)
-    raw, ring, slots = settled(raw, 3), settled(ring, 3), settled(slots, 3)
+    """sources = q, kv, raw, faded ring, slots and faded, if there is one; book = time, slot_time,
+    raw_eps, slot_eps; numbers and theta as from `_plain`."""
+    q, kv, raw, ring, slots, *faded = _lay(sources)
+    time, slot_time = book[0].contiguous(), book[1].contiguous()
+    raw_eps, slot_eps = plain(book[2]), plain(book[3])
     eps = None if eps is None else plain(eps)
-    raw_eps, slot_eps, slot_time = plain(raw_eps), plain(slot_eps), slot_time.contiguous()
-    time, lengths = time.contiguous(), None if lengths is None else lengths.contiguous()
-    outs = _outputs(q, kv, raw, ring, slots, raw_eps, slot_eps, slot_time, blocks, spec)
-    out, new_raw, new_ring, new_slots, new_raw_eps, new_slot_eps, new_time, kept, names, lse = outs
-    fields = _fields(q, kv, spec, theta, blocks) | {
-        "q": array(q, 2), "out": array(out, 2), "eps": _address(eps),
-        "raw_eps": raw_eps.data_ptr(), "slot_eps": slot_eps.data_ptr(),
-        "slot_time": slot_time.data_ptr(), "time": time.data_ptr(), "lengths": _address(lengths),
-        "lse": lse.data_ptr(), "names": names.data_ptr(), "kept": kept.data_ptr(),
-        "new_raw_eps": new_raw_eps.data_ptr(), "new_slot_eps": new_slot_eps.data_ptr(),
-        "new_slot_time": new_time.data_ptr(),
-    }  # fmt: skip
-    fields |= _tensors("", kv=kv, faded=faded, raw=raw, faded_ring=ring, slots_pairs=slots)
-    fields |= _tensors("new_", raw=new_raw, faded_ring=new_ring, slots_pairs=new_slots)
+    lengths = None if lengths is None else lengths.contiguous()
+    outs = _outputs([q, kv, raw, ring, slots], [time, slot_time, raw_eps, slot_eps], numbers)
+    out, new_raw, new_ring, new_slots, new_time, new_raw_eps, new_slot_eps = outs[:7]
+    fields = _fields(q, kv, numbers, theta) | {"q": array(q, 2), "out": array(out, 2)}
+    fields |= _addresses(
+        time=time, slot_time=slot_time, raw_eps=raw_eps, slot_eps=slot_eps, eps=eps, lengths=lengths
+    )
+    fields |= _addresses(kept=outs[7], names=outs[8], lse=outs[9])
+    fields |= _addresses("new_", slot_time=new_time, raw_eps=new_raw_eps, slot_eps=new_slot_eps)
+    fields |= _pairs(
+        "", kv=kv, faded=faded[0] if faded else None, raw=raw, faded_ring=ring, slots_pairs=slots
+    )
+    fields |= _pairs("new_", raw=new_raw, faded_ring=new_ring, slots_pairs=new_slots)
     call("attention_forward", fields)
     return outs
 
 
 @_attend.register_fake
-def _(
-    q, kv, faded, eps, raw, ring, slots, raw_eps, slot_eps, slot_time, time, lengths, blocks,
-    spec, theta,
-):  # fmt: skip
-    return _outputs(q, kv, raw, ring, slots, raw_eps, slot_eps, slot_time, blocks, spec)
+def _(sources, book, eps, lengths, numbers, theta):
+    return _outputs(sources, book, numbers)
 
 
 @torch.library.custom_op("solomonic::attention_backward", mutates_args=(), device_types="cpu")
 def _attend_backward(
-    grads: list[Tensor | None], q: Tensor, kv: Tensor, faded: Tensor | None, carried: list[Tensor],
-    tensors: list[Tensor], lengths: Tensor | None, spec: list[int], theta: float,
+    grads: list[Tensor | None], sources: list[Tensor], found: list[Tensor],
+    lengths: Tensor | None, numbers: list[int], theta: float,
 ) -> list[Tensor]:  # fmt: skip
-    q, kv = settled(q, 2), settled(kv, 3)
-    faded = None if faded is None else settled(faded, 3)
-    raw, ring, slots = (settled(x, 3) for x in carried)
-    time, kept, names, lse = tensors
-    time, lengths = time.contiguous(), None if lengths is None else lengths.contiguous()
+    """Gradients of the sources.
+
+    grads: of out and of the new raw, faded ring and slots; found: time, kept, names, lse.
+    """
+    q, kv, raw, ring, slots, *faded = _lay(sources)
+    time, kept, names, lse = (x.contiguous() for x in found)
+    lengths = None if lengths is None else lengths.contiguous()
     dout = torch.zeros_like(q) if grads[0] is None else settled(grads[0], 2)
     dnew = [None if g is None else settled(g, 3) for g in grads[1:]]
-    wanted = [q, kv, kv if faded is None else faded, raw, ring, slots]
-    outs = [torch.empty(x.shape, dtype=x.dtype) for x in wanted]
-    dq, dkv, dfaded, draw, dring, dslots = outs
-    fields = _fields(q, kv, spec, theta, kept.shape[1] - 1) | {
-        "q": array(q, 2), "time": time.data_ptr(), "lengths": _address(lengths),
-        "lse": lse.data_ptr(), "names": names.data_ptr(), "kept": kept.data_ptr(),
-        "dout": array(dout, 2), "dq": array(dq, 2),
-    }  # fmt: skip
-    fields |= _tensors("", kv=kv, faded=faded, raw=raw, faded_ring=ring, slots_pairs=slots)
-    fields |= _tensors("dnew_", raw=dnew[0], faded_ring=dnew[1], slots_pairs=dnew[2])
-    fields |= _tensors("d", kv=dkv, raw=draw, faded_ring=dring, slots_pairs=dslots)
-    fields |= {} if faded is None else {"dfaded": array(dfaded, 3)}
+    outs = [torch.empty(x.shape, dtype=x.dtype) for x in sources]
+    dq, dkv, draw, dring, dslots, *dfaded = outs
+    fields = _fields(q, kv, numbers, theta)
+    fields |= {"q": array(q, 2), "dout": array(dout, 2), "dq": array(dq, 2)}
+    fields |= _addresses(time=time, kept=kept, names=names, lse=lse, lengths=lengths)
+    fields |= _pairs(
+        "", kv=kv, faded=faded[0] if faded else None, raw=raw, faded_ring=ring, slots_pairs=slots
+    )
+    fields |= _pairs("dnew_", raw=dnew[0], faded_ring=dnew[1], slots_pairs=dnew[2])
+    fields |= _pairs("d", kv=dkv, raw=draw, faded_ring=dring, slots_pairs=dslots)
+    fields |= _pairs("d", faded=dfaded[0] if dfaded else None)
     call("attention_backward", fields)
     return outs
 
 
 @_attend_backward.register_fake
-def _(grads, q, kv, faded, carried, tensors, lengths, spec, theta):
-    wanted = [q, kv, kv if faded is None else faded, *carried]
-    return [torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in wanted]
+def _(grads, sources, found, lengths, numbers, theta):
+    return [torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in sources]
 
 
 def _save(ctx, inputs, output):
-    q, kv, faded, _, raw, ring, slots, _, _, _, time, lengths, _, spec, theta = inputs
+    sources, book, _, lengths, numbers, theta = inputs
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(*output[4:])
-    ctx.save_for_backward(q, kv, faded, raw, ring, slots, time, lengths, *output[7:])
-    ctx.spec, ctx.theta = spec, theta
+    ctx.save_for_backward(lengths, book[0], *output[7:], *sources)
+    ctx.numbers, ctx.theta = numbers, theta
 
 
 def _backward(ctx, *grads):
-    q, kv, faded, raw, ring, slots, time, lengths, kept, names, lse = ctx.saved_tensors
-    dq, dkv, dfaded, draw, dring, dslots = _attend_backward(
-        list(grads[:4]), q, kv, faded, [raw, ring, slots], [time, kept, names, lse], lengths,
-        ctx.spec, ctx.theta,
-    )  # fmt: skip
-    dfaded = None if faded is None else dfaded
-    return (dq, dkv, dfaded, None, draw, dring, dslots, *[None] * 8)
+    lengths, *tensors = ctx.saved_tensors
+    outs = _attend_backward(
+        list(grads[:4]), tensors[4:], tensors[:4], lengths, ctx.numbers, ctx.theta
+    )
+    return outs, [None] * 4, None, None, None, None
 
 
 _attend.register_autograd(_backward, setup_context=_save)

@@ -73,12 +73,13 @@ def _(x, dt, rate, b, c, h, chunk, keep):
 
 @torch.library.custom_op("solomonic::ssd_backward", mutates_args=(), device_types="cpu")
 def _ssd_backward(
-    dy: Tensor, dlast: Tensor | None, x: Tensor, dt: Tensor, rate: Tensor, b: Tensor, c: Tensor,
+    grads: list[Tensor | None], x: Tensor, dt: Tensor, rate: Tensor, b: Tensor, c: Tensor,
     states: Tensor, chunk: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     x, dt, b, c = settled(x, 2), settled(dt, 1), settled(b, 1), settled(c, 1)
-    dy, rates = settled(dy, 2), plain(rate)
-    dlast = None if dlast is None else plain(dlast)
+    dy = torch.zeros_like(x) if grads[0] is None else settled(grads[0], 2)
+    dlast = None if grads[1] is None else plain(grads[1])
+    rates = plain(rate)
     dx, ddt, db, dc = (torch.empty(t.shape, dtype=t.dtype) for t in (x, dt, b, c))
     drate = torch.empty_like(rates)
     dh = states.new_empty(len(x), x.shape[2], x.shape[3], b.shape[-1])
@@ -94,7 +95,7 @@ def _ssd_backward(
 
 
 @_ssd_backward.register_fake
-def _(dy, dlast, x, dt, rate, b, c, states, chunk):
+def _(grads, x, dt, rate, b, c, states, chunk):
     outs = [torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in (x, dt, rate, b, c)]
     dh = states.new_empty(x.shape[0], x.shape[2], x.shape[3], b.shape[-1])
     return (*outs, dh)
@@ -110,10 +111,7 @@ def _save(ctx, inputs, output):
 
 def _backward(ctx, dy, dlast, _states):
     x, dt, rate, b, c, states = ctx.saved_tensors
-    if dy is None:
-        dy = torch.zeros_like(x)
-    dx, ddt, drate, db, dc, dh = _ssd_backward(dy, dlast, x, dt, rate, b, c, states, ctx.chunk)
-    return dx, ddt, drate, db, dc, dh, None, None
+    return *_ssd_backward([dy, dlast], x, dt, rate, b, c, states, ctx.chunk), None, None
 
 
 _ssd.register_autograd(_backward, setup_context=_save)
