@@ -14,7 +14,7 @@ namespace SLM_ISA {
 template <int V>
 SLM_INLINE void put(float* y, const vf* acc, int valid, bool add) {
   if (valid >= V * kLanes) {
-#pragma GCC unroll 4
+#pragma GCC unroll 16
     for (int v = 0; v < V; v++)
       store(y + v * kLanes, add ? load(y + v * kLanes) + acc[v] : acc[v]);
     return;
@@ -56,29 +56,29 @@ SLM_INLINE void sweep(typename T::Acc (&acc)[R][V], const char* x, int64_t ldx, 
                       int lanes32) {
 #pragma GCC unroll 6
   for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
+#pragma GCC unroll 16
     for (int v = 0; v < V; v++) acc[r][v] = typename T::Acc{};
-  if constexpr (R == 1) {  // one row: a second set of sums hides the latency of the first
+  if constexpr (R == 1 && V <= 4) {  // one row: a second set of sums hides the latency of the first
     typename T::Acc odd[V] = {};
     int k = 0;
     for (; k + 2 <= lanes32; k += 2) {
-#pragma GCC unroll 4
+#pragma GCC unroll 16
       for (int v = 0; v < V; v++) {
         acc[0][v] = T::dot(acc[0][v], x + 4 * k, w + (int64_t)k * 4 * kPanel + v * 4 * kLanes);
         odd[v] = T::dot(odd[v], x + 4 * k + 4, w + (int64_t)(k + 1) * 4 * kPanel + v * 4 * kLanes);
       }
     }
     if (k < lanes32)
-#pragma GCC unroll 4
+#pragma GCC unroll 16
       for (int v = 0; v < V; v++)
         acc[0][v] = T::dot(acc[0][v], x + 4 * k, w + (int64_t)k * 4 * kPanel + v * 4 * kLanes);
-#pragma GCC unroll 4
+#pragma GCC unroll 16
     for (int v = 0; v < V; v++) acc[0][v] += odd[v];
   } else {
     for (int k = 0; k < lanes32; k++) {
 #pragma GCC unroll 6
       for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
+#pragma GCC unroll 16
         for (int v = 0; v < V; v++)
           acc[r][v] = T::dot(acc[r][v], x + r * ldx + 4 * k,
                              w + (int64_t)k * 4 * kPanel + v * 4 * kLanes);
@@ -102,7 +102,7 @@ SLM_INLINE void tile(const Product& p, int row, int column, int from, int count)
     if constexpr (T::kStep == 4) {
       vf real[V];
       const vf scale = splat(p.x_scale[row + r]);
-#pragma GCC unroll 4
+#pragma GCC unroll 16
       for (int v = 0; v < V; v++) {
         vi level = acc[r][v];
         if (kOffset8) level -= kOffset8 * load_i(p.w_sum + column + v * kLanes);
@@ -133,6 +133,11 @@ SLM_INLINE void rows_of(const Product& p, int column, int from, int count) {
 template <class T>
 void product(const Product& p) {
   const int total = (p.inputs + T::kStep - 1) / T::kStep;
+  if (p.rows == 1) {
+    for (int column = p.first; column < p.last; column += kRowVectors * kLanes)
+      tile<T, 1, kRowVectors>(p, 0, column, 0, total);
+    return;
+  }
   for (int from = 0; from < total; from += T::kBlock / T::kStep) {
     const int count = total - from < T::kBlock / T::kStep ? total - from : T::kBlock / T::kStep;
     for (int column = p.first; column < p.last; column += kTileVectors * kLanes)
@@ -152,41 +157,50 @@ SLM_INLINE void tile_u4(const Product& p, int row, int column) {
   const vi nibble = splat_i(0x0f0f0f0f);
   vf real[R][V] = {};
   for (int g = 0; g < groups; g++) {
-    vi acc[R][V] = {};
+    vi acc[R][V] = {}, odd[V] = {};  // one row: sums would wait for each other
     for (int k = 0; k < kGroup / 8; k++) {
-#pragma GCC unroll 4
+#pragma GCC unroll 16
       for (int v = 0; v < V; v++) {
         const vi both = load_i(w + v * 4 * kLanes);
         const vi low = both & nibble, high = (vi)((vu)both >> 4) & nibble;
-#pragma GCC unroll 4
+#pragma GCC unroll 16
         for (int r = 0; r < R; r++) {
           const char* mine = x + r * p.ldx + g * kGroup + 8 * k;
           acc[r][v] = dot_u4(acc[r][v], splat_bytes(mine), low);
-          acc[r][v] = dot_u4(acc[r][v], splat_bytes(mine + 4), high);
+          vi& other = R == 1 ? odd[v] : acc[r][v];
+          other = dot_u4(other, splat_bytes(mine + 4), high);
         }
       }
       w += 4 * kPanel;
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 16
     for (int v = 0; v < V; v++) {
       const vf real_scale = load_bf16(scale + v * kLanes);
-#pragma GCC unroll 4
+#pragma GCC unroll 16
       for (int r = 0; r < R; r++) {
-        const vi level = acc[r][v] - 8 * p.x_sum[(row + r) * groups + g];
+        const vi level = acc[r][v] + odd[v] - 8 * p.x_sum[(row + r) * groups + g];
         real[r][v] += __builtin_convertvector(level, vf) * real_scale;
       }
     }
     scale += kPanel;
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 16
   for (int r = 0; r < R; r++) {
-#pragma GCC unroll 4
+#pragma GCC unroll 16
     for (int v = 0; v < V; v++) real[r][v] *= p.x_scale[row + r];
     put<V>(p.y + (row + r) * p.ldy + column, real[r], p.last - column, p.add);
   }
 }
 
+// Integer sums and real sums both stay in registers.
+constexpr int kU4Vectors = kRowVectors > 4 ? kRowVectors / 2 : kRowVectors;
+
 void product_u4(const Product& p) {
+  if (p.rows == 1) {
+    for (int column = p.first; column < p.last; column += kU4Vectors * kLanes)
+      tile_u4<1, kU4Vectors>(p, 0, column);
+    return;
+  }
   constexpr int V = kTileVectors > 2 ? kTileVectors : 2;
   for (int column = p.first; column < p.last; column += V * kLanes) {
     int row = 0;

@@ -33,12 +33,14 @@ namespace SLM_ISA {
 
 constexpr int kLanes = SLM_LANES;
 // Accumulators a matrix kernel may hold: rows of x times vectors of outputs.
+// A single row takes as many outputs at once as there are registers: weights then stream past in
+// whole lines, which is what one token from memory waits for.
 #if defined(__AVX512F__)
-constexpr int kTileRows = 6, kTileVectors = 4;
+constexpr int kTileRows = 6, kTileVectors = 4, kRowVectors = 4;
 #elif defined(__ARM_NEON)
-constexpr int kTileRows = 4, kTileVectors = 4;
+constexpr int kTileRows = 4, kTileVectors = 4, kRowVectors = 16;
 #else
-constexpr int kTileRows = 4, kTileVectors = 2;
+constexpr int kTileRows = 4, kTileVectors = 2, kRowVectors = 8;
 #endif
 
 typedef float vf __attribute__((vector_size(SLM_LANES * 4)));
