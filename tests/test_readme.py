@@ -18,6 +18,7 @@ PAGES = [
     "docs/hugging-face.md",
     "docs/evaluations.md",
     "docs/kernels.md",
+    "docs/native.md",
 ]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")

@@ -15,6 +15,8 @@ from solomonic.layers import ModelConfig
 from solomonic.lm.generate import GenerateConfig, Generation, generate
 from solomonic.lm.model import LanguageModel, ModelState
 from solomonic.lm.native import WEIGHTS, NativeModel, require_core
+from solomonic.lm.score import score_text
+from solomonic.text import ByteTokenizer
 
 pytestmark = pytest.mark.skipif(
     native_core.load() is None, reason=str(native_core.why_not() or "there is a native core")
@@ -173,6 +175,14 @@ def test_generation_is_that_of_torch_and_streams_move_on() -> None:
     begun = [int(token) for token in first]
     rest = Generation(packed, [begun[-1:]], config.replace(max_new_tokens=20), first.state)
     assert begun + [int(token) for token in rest] == want
+
+
+def test_scores_are_those_of_torch() -> None:
+    model = model_of(pattern="BM", vocab_size=257)
+    with kernels.use("torch"):
+        want = score_text(model, ByteTokenizer(), "the same text", context="before")
+    got = score_text(NativeModel(model), ByteTokenizer(), "the same text", context="before")
+    assert got.log_probs == pytest.approx(want.log_probs, rel=1e-4)
 
 
 def test_branches_and_reset() -> None:

@@ -61,6 +61,17 @@ class NativeModel:
         """Always the CPU."""
         return torch.device("cpu")
 
+    def init_state(self, rows: int) -> "NativeStreams":
+        """`streams` by the name it has in a `LanguageModel`, for `solomonic.lm.score`."""
+        return self.streams(rows)
+
+    def __call__(
+        self, tokens: Tensor, state: "NativeStreams | None" = None
+    ) -> tuple[Tensor, "NativeStreams"]:
+        """Logits (B, T, V) after every token, as a `LanguageModel`; `state` moves on in place."""
+        state = self.streams(len(tokens)) if state is None else state
+        return self.read(tokens, state, every=True), state
+
     def next_logits(
         self, tokens: Tensor, state: "NativeStreams | None" = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, "NativeStreams"]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from solomonic.text import Tokenizer
 
 if TYPE_CHECKING:
     from solomonic.lm.model import LanguageModel, ModelState
+    from solomonic.lm.native import NativeModel
 
 CHUNK = 1024  # columns scored at once; bounds memory and changes no number
 
@@ -64,8 +65,8 @@ class TextScore:
 
 @torch.no_grad()
 def token_log_probs(
-    model: "LanguageModel", tokens: Tensor, state: "ModelState | None" = None, chunk: int = CHUNK
-) -> tuple[Tensor, "ModelState"]:
+    model: "LanguageModel | NativeModel", tokens: Tensor, state: Any = None, chunk: int = CHUNK
+) -> tuple[Tensor, Any]:
     """Log p(tokens[:, t+1] | tokens[:, :t+1]) in nats, shape (B, T-1), and the state.
 
     The state has read all tokens but the last, which can begin the next call.
@@ -93,7 +94,10 @@ def token_log_probs(
 
 
 def score_text(
-    model: "LanguageModel", tokenizer: Tokenizer, text: str | bytes, context: str | bytes = ""
+    model: "LanguageModel | NativeModel",
+    tokenizer: Tokenizer,
+    text: str | bytes,
+    context: str | bytes = "",
 ) -> TextScore:
     """The log-probability of `text` as the beginning of a document, or after `context`.
 
@@ -106,8 +110,7 @@ def score_text(
     wanted = tokenizer.encode(text)
     if not wanted:
         raise DataError("the text to score is empty; give at least one character.")
-    device = next(model.parameters()).device
-    scores, _ = token_log_probs(model, torch.tensor([before + wanted], device=device))
+    scores, _ = token_log_probs(model, torch.tensor([before + wanted], device=model.device))
     return TextScore(
         tokens=tuple(wanted),
         log_probs=tuple(scores[0, len(before) - 1 :].tolist()),
