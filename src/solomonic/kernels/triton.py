@@ -32,6 +32,9 @@ NO_DEVICE = (
 NO_TRITON = "triton is not installed; pip install 'solomonic[gpu]'."
 WIDE = "it computes in float32, and these tensors are float64."
 
+FUSED = {"enable_fp_fusion": True}
+"""Launch option: multiply and add in one rounding, as Triton does unless told (it warns else)."""
+
 _donated: ContextVar[bool] = ContextVar("solomonic_donated", default=False)
 _chosen: dict[str, Config] = {}
 
@@ -82,6 +85,11 @@ def donate() -> Iterator[None]:
 def donated() -> bool:
     """Whether the caller gave its state away (`donate`)."""
     return _donated.get()
+
+
+def launching(config: Config) -> Config:
+    """The launch options among the tile sizes of a kernel."""
+    return {key: config[key] for key in ("num_warps", "num_stages") if key in config} | FUSED
 
 
 @functools.cache

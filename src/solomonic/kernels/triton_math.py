@@ -1,7 +1,8 @@
 """Device functions that all Triton kernels share. Importing this imports Triton."""
 
 # Compile-time settings are NamedTuples that Triton unwraps and pyright cannot follow.
-# pyright: reportAttributeAccessIssue=false, reportOperatorIssue=false
+# pyright: reportAttributeAccessIssue=false, reportOperatorIssue=false, reportIndexIssue=false
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportCallIssue=false
 
 import triton
 import triton.language as tl

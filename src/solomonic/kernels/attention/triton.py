@@ -152,9 +152,9 @@ def attention(
     out, _ = _attend(parts, [rows, *history], list(plan), spec.rope_theta or 0.0)
     following = Carry(
         time=carry.time + read,
-        raw=_recent(carry.raw, kv, lengths),
-        raw_eps=carry.raw_eps if eps is None else _recent(carry.raw_eps, eps, lengths),
-        faded=carry.faded if faded is None else _recent(carry.faded, faded, lengths),
+        raw=recent(carry.raw, kv, lengths),
+        raw_eps=carry.raw_eps if eps is None else recent(carry.raw_eps, eps, lengths),
+        faded=carry.faded if faded is None else recent(carry.faded, faded, lengths),
         slots=slots[0],
         slot_eps=slots[1],
         slot_time=slots[2],
@@ -211,7 +211,7 @@ def _gathered(ref: Tensor, kv: Tensor, carry: Carry) -> Tensor:
     return torch.where((ref >= 0)[..., None, None, None], new, found)
 
 
-def _recent(old: Tensor, new: Tensor, lengths: Tensor | None) -> Tensor:
+def recent(old: Tensor, new: Tensor, lengths: Tensor | None) -> Tensor:
     """The last entries of [old | new], as many as `old` holds, at each row's true length."""
     size, steps = old.shape[1], new.shape[1]
     new = new.to(old.dtype)
@@ -241,7 +241,7 @@ def _attend(
         C = settings(parts, sets, theta, config)
         _kernels().forward[grid_of(q, C, sets)](
             query, source, faded, tuple(book), (view_of(out), lse), table(q, C, theta),
-            size_of(q, sets), C, **launching(config),
+            size_of(q, sets), C, **device.launching(config),
         )  # fmt: skip
 
     launch(tuned("attention.forward", parts, sets, launch))
@@ -366,16 +366,12 @@ CONFIGS: list[device.Config] = [
 INTERPRETED: list[device.Config] = [{"BM": 16, "BN": 16, "num_warps": 4, "num_stages": 1}]
 
 
-def tuned(name: str, parts: list[Tensor], plan: Plan, launch) -> device.Config:
+def tuned(name: str, parts: list[Tensor], plan: Plan, launch, configs=CONFIGS) -> device.Config:
     """The tile sizes for these sets and heads."""
     q, kv = parts[0], parts[1]
-    configs = INTERPRETED if device.interpreted() else CONFIGS
+    configs = INTERPRETED if device.interpreted() else configs
     key = (q.dtype, q.shape[2], kv.shape[3], q.shape[3], *plan)
     return device.tune(name, key, configs, launch)
-
-
-def launching(config: device.Config) -> dict[str, int]:
-    return {"num_warps": config["num_warps"], "num_stages": config["num_stages"]}
 
 
 def _power(size: int) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from solomonic.kernels import triton as device
 from solomonic.kernels.attention import triton as forward
 from solomonic.kernels.attention.triton import Plan
 
@@ -32,7 +33,7 @@ def gradients(
         grads = (*rest[1:], forward.view_of(dq))
         _kernels().queries[forward.grid_of(parts[0], C, plan)](
             query, source, faded, rest[0], grads, forward.table(parts[0], C, theta),
-            forward.size_of(parts[0], plan), C, **forward.launching(config),
+            forward.size_of(parts[0], plan), C, **device.launching(config),
         )  # fmt: skip
 
     launch(forward.tuned("attention.queries", parts, plan, launch))
@@ -80,7 +81,7 @@ def _slots(parts, book, passed, plan: Plan, theta: float):
         tiles = -(-plan.slots // C.BN) * plan.blocks(q.shape[1])
         _kernels().slots[(tiles, group, len(q))](
             query, source, tuple(book), passed, forward.pairs_of(target),
-            forward.table(q, C, theta), forward.size_of(q, plan), C, **forward.launching(config),
+            forward.table(q, C, theta), forward.size_of(q, plan), C, **device.launching(config),
         )  # fmt: skip
 
     return add
@@ -95,7 +96,7 @@ def _add_in_order(add, parts, ref: Tensor, pool: Tensor, plan: Plan) -> None:
         shares,
         False,
     )
-    place = ref[:, :-1].flatten(1).long() + plan.before
+    place = (ref[:, :-1].flatten(1).long() + plan.before).clamp(min=0)  # empty slots add zeros
     row = torch.arange(len(kv), device=kv.device)[:, None].expand_as(place)
     pool.index_put_((row, place), shares, accumulate=True)
 
@@ -112,7 +113,7 @@ def _tokens(parts, passed, targets, kind: str, plan: Plan, theta: float) -> None
         tiles = -(-q.shape[1] // C.BN) + (-(-ring // C.BN) if C.PAST else 0)
         _kernels().tokens[(tiles, shown[0].p.shape[3], len(q))](
             query, shown[:2], passed[0], passed[1:], grads, forward.table(q, C, theta),
-            (q.shape[1], q.shape[2]), C, **forward.launching(config),
+            (q.shape[1], q.shape[2]), C, **device.launching(config),
         )  # fmt: skip
 
     launch(forward.tuned(f"attention.{kind}", parts, plan, launch))

@@ -7,6 +7,7 @@ its refresh block, adding to wherever its tokens lie. Names and letters as in `t
 
 # Compile-time settings are NamedTuples that Triton unwraps and pyright cannot follow.
 # pyright: reportAttributeAccessIssue=false, reportOperatorIssue=false, reportIndexIssue=false
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportCallIssue=false
 
 import triton
 import triton.language as tl
@@ -158,8 +159,9 @@ def tokens(q, source, rows, grads, out, table, count, C: tl.constexpr):
     if C.PAST:
         mine = tl.where(late, mine, (j < 0) & (j >= oldest))
         k2, v2 = load_carried(source, tl.where(late, 0, j), head, RING, C)
-        k = (tl.where(late, k[0], k2[0]), tl.where(late, k[1], k2[1]))
-        v = tl.where(late, v, v2)
+        new = late[:, None]
+        k = (tl.where(new, k[0], k2[0]), tl.where(new, k[1], k2[1]))
+        v = tl.where(new, v, v2)
     if C.KIND == "window":
         k = aim(k, j - start, table, C)
     slopes = nothing(C)

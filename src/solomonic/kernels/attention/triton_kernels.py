@@ -17,6 +17,7 @@ M, F, LAG, CHUNK, DUP the sets (AttentionSpec); PAST whether anything was carrie
 
 # Compile-time settings are NamedTuples that Triton unwraps and pyright cannot follow.
 # pyright: reportAttributeAccessIssue=false, reportOperatorIssue=false, reportIndexIssue=false
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportCallIssue=false
 
 import triton
 import triton.language as tl

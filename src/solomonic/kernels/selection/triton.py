@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.library import custom_op
 
 from solomonic.kernels import triton as device
 
@@ -24,21 +25,38 @@ def select(
     eps: Tensor, index: Tensor, slot_eps: Tensor, slot_index: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Same function as `reference.select`; names of slots that stay empty are undefined."""
+    return _select(eps.detach(), index, slot_eps.detach(), slot_index)
+
+
+@custom_op("solomonic::selection_triton", mutates_args=())
+def _select(
+    eps: Tensor, index: Tensor, slot_eps: Tensor, slot_index: Tensor
+) -> tuple[Tensor, Tensor]:
     rows, count, size = eps.shape
     slots = slot_eps.shape[1]
-    eps, index = eps.detach().float().contiguous(), index.contiguous()
+    eps, index = eps.float().contiguous(), index.contiguous()
     best = eps.new_empty(rows, count + 1, slots)
     names = index.new_empty(rows, count + 1, slots)
-    best[:, 0], names[:, 0] = slot_eps.detach(), slot_index
+    best[:, 0], names[:, 0] = slot_eps, slot_index
     if count and slots and rows:
         grid = (-(-max(size, slots) // BLOCK), count, rows)
-        _kernels().best_of_block[grid](eps, index, best, names, (count, size, slots), BLOCK)
+        _kernels().best_of_block[grid](
+            eps, index, best, names, (count, size, slots), BLOCK, **device.FUSED
+        )
     distance, grid = 1, (-(-slots // BLOCK), count + 1, rows)
     while distance <= count and slots and rows:
         target = torch.empty_like(best), torch.empty_like(names)
-        _kernels().merge[grid]((best, names), target, distance, count + 1, slots, BLOCK)
+        _kernels().merge[grid](
+            (best, names), target, distance, count + 1, slots, BLOCK, **device.FUSED
+        )
         (best, names), distance = target, 2 * distance
     return best, names
+
+
+@_select.register_fake
+def _(eps, index, slot_eps, slot_index):
+    shape = (eps.shape[0], eps.shape[1] + 1, slot_eps.shape[1])
+    return eps.new_empty(shape, dtype=torch.float32), index.new_empty(shape)
 
 
 def top(eps: Tensor, slots: int) -> tuple[Tensor, Tensor]:
@@ -48,7 +66,9 @@ def top(eps: Tensor, slots: int) -> tuple[Tensor, Tensor]:
     best, names = eps.new_empty(len(eps), 2, slots), places.new_empty(len(eps), 2, slots)
     grid = (-(-eps.shape[1] // BLOCK), 1, len(eps))
     size = (1, eps.shape[1], slots)
-    _kernels().best_of_block[grid](eps.contiguous(), places, best, names, size, BLOCK)
+    _kernels().best_of_block[grid](
+        eps.contiguous(), places, best, names, size, BLOCK, **device.FUSED
+    )
     return best[:, 1], names[:, 1]
 
 

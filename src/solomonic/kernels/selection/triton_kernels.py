@@ -6,7 +6,8 @@ floats do (NaN included), so that the ranks are a permutation whatever the innov
 """
 
 # Compile-time settings are NamedTuples that Triton unwraps and pyright cannot follow.
-# pyright: reportAttributeAccessIssue=false, reportOperatorIssue=false
+# pyright: reportAttributeAccessIssue=false, reportOperatorIssue=false, reportIndexIssue=false
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportCallIssue=false
 
 import triton
 import triton.language as tl

@@ -88,7 +88,16 @@ def _forward(
         grid = (size[1], groups, len(x))
         v = views
         _kernels().outputs[grid](
-            v[0], v[1], rate, (v[2], v[3]), before, _view(y), size, C, num_warps=warps
+            v[0],
+            v[1],
+            rate,
+            (v[2], v[3]),
+            before,
+            _view(y),
+            size,
+            C,
+            num_warps=warps,
+            **device.FUSED,
         )
 
     launch(_tuned("ssd.forward", x, b, launch))
@@ -127,7 +136,8 @@ def _backward(
         parts = [View(p, p.stride(1), p.stride(2), p.stride(0)) for p in shared]
         _kernels().gradients[(size[1], groups, len(x))](
             v[0], v[1], rate, (v[2], v[3], slope), (before, after),
-            (_view(dx), _view(ddt[..., None]), *parts, drate), size, C, num_warps=warps,
+            (_view(dx), _view(ddt[..., None]), *parts, drate), size, C,
+            num_warps=warps, **device.FUSED,
         )  # fmt: skip
         sums[:] = [shared[0].sum(0), shared[1].sum(0), drate.sum((0, 1))]
 
@@ -162,7 +172,16 @@ def _step(x, dt, rate, b, c, h) -> tuple[Tensor, Tensor]:
     v = _views(x, dt, b, c)
     grid = (size[2], len(x), -(-C.P // tile))
     _kernels().step[grid](
-        v[0], v[1], rate, (v[2], v[3]), (h, new), y, size[2], C._replace(BP=tile), num_warps=4
+        v[0],
+        v[1],
+        rate,
+        (v[2], v[3]),
+        (h, new),
+        y,
+        size[2],
+        C._replace(BP=tile),
+        num_warps=4,
+        **device.FUSED,
     )
     return y, new
 
@@ -182,10 +201,10 @@ def _states(views, rate: Tensor, first: Tensor, last: Tensor, C: Settings, warps
     before = torch.empty_like(added, dtype=torch.bfloat16) if narrow else added
     _kernels().chunk_states[(count, heads, rows)](
         views[0], views[2], views[1], rate, (added, totals), (steps, count, heads), C,
-        num_warps=warps,
+        num_warps=warps, **device.FUSED,
     )  # fmt: skip
     _kernels().pass_states[(-(-area // C.BLOCK), heads, rows)](
-        first, added, totals, before, last, (count, heads, area), C, num_warps=4
+        first, added, totals, before, last, (count, heads, area), C, num_warps=4, **device.FUSED
     )
     return before
 

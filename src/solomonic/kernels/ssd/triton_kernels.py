@@ -10,7 +10,8 @@ c b^T once. Letters: Q tokens of a chunk, P head size, N state size (as powers o
 """
 
 # Compile-time settings are NamedTuples that Triton unwraps and pyright cannot follow.
-# pyright: reportAttributeAccessIssue=false, reportOperatorIssue=false
+# pyright: reportAttributeAccessIssue=false, reportOperatorIssue=false, reportIndexIssue=false
+# pyright: reportArgumentType=false, reportGeneralTypeIssues=false, reportCallIssue=false
 
 import triton
 import triton.language as tl
