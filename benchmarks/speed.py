@@ -227,6 +227,15 @@ def missing(cell: Cell, records: dict[str, dict[str, Any]]) -> Cell | None:
     return cell if lacking else None
 
 
+def keep_limits(file: Path) -> None:
+    """Measure the machine's limits and keep the most that was ever found: before the cells and
+    after them, because a limit found while a neighbour was busy would flatter every share of it."""
+    known = json.loads(file.read_text()) if file.exists() else {}
+    for name, rate in limits.measure().items():
+        known[name] = max(rate, known.get(name, 0.0))
+    file.write_text(json.dumps(known))
+
+
 def show(record: dict[str, Any]) -> None:
     """A line a contender, fastest first."""
     print(f"{record['cell']}  ({record['seconds']} s, {record['clock']})")
@@ -267,8 +276,7 @@ def main(given: list[str]) -> None:
     if not options.report:
         guess = sum(cell.seconds for cell in cells) + 20
         print(f"{len(cells)} cells, about {guess / 60:.0f} minutes; kept in {log}", flush=True)
-        if options.again or not kept.exists():
-            kept.write_text(json.dumps(limits.measure()))
+        keep_limits(kept)
         pool = Pool()
         try:
             for cell in cells:
@@ -279,6 +287,7 @@ def main(given: list[str]) -> None:
                 with log.open("a") as out:
                     print(json.dumps(record), file=out)
                 show(record)
+            keep_limits(kept)
         finally:
             pool.close()
     found = json.loads(kept.read_text()) if kept.exists() else {}

@@ -86,11 +86,11 @@ def decode_cells() -> list[Cell]:
         Cell("decode", "10M", 1, 512, every, 5, 60),
         Cell("decode", "10M", 1, 4_096, middle, 5, 30),
         Cell("decode", "10M", 1, 16_384, middle, 5, 45),
-        Cell("decode", "10M", 1, 65_536, (*MAIN, *HF_MAIN, *GGUF_MAIN), 5, 70),
-        Cell("decode", "10M", 1, FAR, CONSTANT, 5, 40),
-        Cell("flat", "10M", 1, 512, ends, 7, 50),
+        Cell("decode", "10M", 1, 65_536, (*MAIN, *HF_MAIN, *GGUF_MAIN), 5, 60),
+        Cell("decode", "10M", 1, FAR, CONSTANT, 5, 20),
+        Cell("flat", "10M", 1, 512, ends, 7, 30),
         Cell("decode", "10M", 2, 512, (*MAIN, *HF_MAIN, *GGUF_MAIN), 5, 25),
-        Cell("decode", "10M", 2, 16_384, (*MAIN, *HF_MAIN, *GGUF_MAIN), 5, 40),
+        Cell("decode", "10M", 2, 16_384, (*MAIN, *HF_MAIN, *GGUF_MAIN), 5, 20),
         Cell("decode", "130M", 1, 512, large, 5, 75),
         Cell("decode", "130M", 2, 512, large, 5, 60),
     ]
@@ -107,7 +107,7 @@ def prefill_cells() -> list[Cell]:
     gguf = of("llama.cpp", MAMBA2, *fast)
     long = (*of("ours", "M", *fast), *of("ours", "B"), *gguf)
     return [
-        Cell("prefill", "10M", 1, 2_048, every, 5, 100),
+        Cell("prefill", "10M", 1, 2_048, every, 5, 85),
         Cell("prefill", "10M", 1, 8_192, (*long, *HF_MAIN, *of("llama.cpp", LLAMA, "int8")), 3, 90),
         Cell("prefill", "10M", 1, 65_536, long, 2, 160),
         Cell("prefill", "10M", 2, 2_048, (*long, *HF_MAIN), 5, 30),
@@ -144,8 +144,8 @@ def other_cells() -> list[Cell]:
     )
     reading = (*of("ours", "M"), *of("ours", "B"), *HF_MAIN, *GGUF_MAIN)
     return [
-        Cell("streams", "10M", 1, 512, (*alone, *many), 5, 70),
-        Cell("streams", "130M", 1, 64, (*large, *large_many), 3, 60),
+        Cell("streams", "10M", 1, 512, (*alone, *many), 5, 45),
+        Cell("streams", "130M", 1, 64, (*large, *large_many), 3, 40),
         Cell("memory", "10M", 1, 8_192, reading, 1, 60),
     ]
 

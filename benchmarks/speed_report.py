@@ -61,7 +61,7 @@ def cell_table(record: Mapping[str, Any], found: Mapping[str, float]) -> str:
         middle, low, high = speed_targets.spread(row["rates"])
         share = None
         if kind in ("decode", "flat", "streams"):
-            share = speed_targets.memory_share(row, label, int(threads), found)
+            share = speed_targets.memory_share(row, int(threads), found)
         elif kind in ("prefill", "memory"):
             share = speed_targets.matrix_share(row, label, size, int(threads), found)
         part = f"{100 * statistics.median(share):.0f}%" if share else ""

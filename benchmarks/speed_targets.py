@@ -169,7 +169,7 @@ def measured(target: Target, records: Records, found: Mapping[str, float]) -> Sp
     ours = rows.get(target.ours, {})
     if target.peer == "limit":
         parts = target.cell.split("/")
-        share = memory_share(ours, target.ours, int(parts[2]), found)
+        share = memory_share(ours, int(parts[2]), found)
         return None if share is None else spread(share)
     peer = rows.get(target.peer, {})
     if not ours.get(target.figure) or not peer.get(target.figure):
@@ -180,14 +180,12 @@ def measured(target: Target, records: Records, found: Mapping[str, float]) -> Sp
 
 
 def memory_share(
-    row: Mapping[str, Any], label: str, threads: int, found: Mapping[str, float]
+    row: Mapping[str, Any], threads: int, found: Mapping[str, float]
 ) -> list[float] | None:
     """Bytes a second that decoding moved, of those that the machine can read: from memory, or from
     the third-level cache when everything fits there. None in between (a part of the weights then
     stays in the cache, and neither rate is the limit) or if something is unknown."""
-    moved = touched_bytes(
-        label.split("/")[1], row.get("weight_bytes", 0), row.get("state_bytes", 0)
-    )
+    moved = touched_bytes(row.get("weight_bytes", 0), row.get("state_bytes", 0))
     level = limits.third_level()
     place = "cache" if moved < 0.75 * level else "memory" if moved >= 3 * level else "between"
     limit = found.get(f"{place}/{threads}")  # between the two there is none

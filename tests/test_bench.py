@@ -56,18 +56,19 @@ def test_less_memory_is_a_higher_ratio(bench) -> None:
     assert targets.measured(target, {target.cell: {"rows": rows}}, {}).median == 4.0
 
 
-def test_the_share_of_the_bandwidth_counts_weights_once_and_a_state_twice(
+def test_the_share_of_the_bandwidth_counts_weights_and_state_once(
     bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     targets, limits = bench("speed_targets"), bench("limits")
     monkeypatch.setattr(limits, "third_level", lambda: 0)
-    row = {"weight_bytes": 80, "state_bytes": 10, "rates": [64.0], "rows": 64}
+    row = {"weight_bytes": 80, "state_bytes": 20, "rates": [64.0], "rows": 64}
     found = {"memory/1": 200.0}
-    assert targets.memory_share(row, "ours/M/float32/x64", 1, found) == [0.5]
-    assert targets.memory_share(row, "ours/T/float32/x64", 1, found) == [0.45]
+    assert targets.memory_share(row, 1, found) == [0.5]
     monkeypatch.setattr(limits, "third_level", lambda: 1_000)  # everything fits the cache
-    assert targets.memory_share(row, "ours/M/float32/x64", 1, found) is None
-    assert targets.memory_share(row, "ours/M/float32/x64", 1, {"cache/1": 400.0}) == [0.25]
+    assert targets.memory_share(row, 1, found) is None
+    assert targets.memory_share(row, 1, {"cache/1": 400.0}) == [0.25]
+    monkeypatch.setattr(limits, "third_level", lambda: 80)  # a part fits: neither is the limit
+    assert targets.memory_share(row, 1, found | {"cache/1": 400.0}) is None
 
 
 def test_every_target_is_about_something_that_the_plan_measures(bench) -> None:
