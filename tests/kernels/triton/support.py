@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 NARROW = {torch.float32: 1e-6, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
@@ -62,3 +63,17 @@ def everything_in_its_type(*modules: object) -> Iterator[None]:
         for module in modules:
             patch.setattr(module, "compute_dtype", lambda x: x.dtype)
         yield
+
+
+WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "is_nonzero", "equal")
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses what would make a GPU wait: values read by the host, or shapes that depend on them.
+
+    This is how a path without host synchronisation is checked where there is no GPU."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[override]
+        name = func.overloadpacket.__name__
+        assert name not in WAITS, f"{name} waits for the device"
+        return func(*args, **(kwargs or {}))

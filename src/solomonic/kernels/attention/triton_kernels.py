@@ -282,7 +282,7 @@ def forward(q, source, faded, book, out, table, size, C: tl.constexpr):
         state = read_run(near, source, who, table, state, state, "window", C)
     if C.F:
         state = read_run(far, faded, who, table, state, state, C.KIND, C)
-    m, total, acc = state
+    m, total, acc = state[0], state[1], state[2]
     empty = total == 0.0  # a query without keys: its output is 0
     total = tl.where(empty, 1.0, total)
     h = head[1] * C.HPG + tl.arange(0, C.BM) % C.HPG
