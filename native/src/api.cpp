@@ -1,4 +1,5 @@
 // The parts of the C interface that belong to no model: errors, version, instruction sets.
+#include <cstdio>
 #include <string>
 
 #include "kernels/table.h"
@@ -8,14 +9,16 @@
 namespace slm {
 
 namespace {
-thread_local std::string last_error;
+thread_local char last_error[512] = "";
 }
 
-void remember(const std::string& text) { last_error = text; }
+void remember(const char* begin, const char* text) noexcept {
+  std::snprintf(last_error, sizeof last_error, "%s%s", begin, text);
+}
 
 }  // namespace slm
 
-const char* slm_error(void) { return slm::last_error.c_str(); }
+const char* slm_error(void) { return slm::last_error; }
 
 const char* slm_version(void) { return "1"; }
 

@@ -19,6 +19,7 @@ SLM_DECLARE(avx512bf16)
 #elif defined(__aarch64__)
 SLM_DECLARE(neon)
 SLM_DECLARE(neondot)
+bool has_neon_dot();  // neon.cpp
 #endif
 
 namespace {
@@ -46,7 +47,6 @@ struct Choice {
     offer(avx512::table, wide);
     offer(avx2::table, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
 #elif defined(__aarch64__)
-    extern bool has_neon_dot();
     offer(neondot::table, has_neon_dot());
     offer(neon::table, true);
 #endif

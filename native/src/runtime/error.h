@@ -19,7 +19,8 @@ inline void require(bool fits, const std::string& text) {
   if (!fits) refuse(text);
 }
 
-void remember(const std::string& text);  // what slm_error returns on this thread
+// What slm_error returns on this thread: begin, then text. Never fails, not even without memory.
+void remember(const char* begin, const char* text = "") noexcept;
 
 // Run `body` and translate what it throws.
 template <class Body>
@@ -33,8 +34,11 @@ slm_status guarded(const Body& body) noexcept {
   } catch (const std::bad_alloc&) {
     remember("there is not enough memory; use a smaller model, shorter segments or fewer streams.");
     return SLM_OUT_OF_MEMORY;
+  } catch (const std::length_error&) {  // more than any machine has
+    remember("there is not enough memory; use a smaller model, shorter segments or fewer streams.");
+    return SLM_OUT_OF_MEMORY;
   } catch (const std::exception& error) {
-    remember(std::string("internal error: ") + error.what());
+    remember("internal error: ", error.what());
     return SLM_INTERNAL;
   }
 }

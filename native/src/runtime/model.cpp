@@ -1,6 +1,7 @@
 // Checking a configuration and packing a model's parameters.
 #include "model.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -10,9 +11,16 @@ namespace slm {
 
 namespace {
 
+constexpr int kLargest = 1 << 24;  // of any size, so that products of two fit 64 bits and sums 32
+
 void at_least(int value, int least, const char* name) {
-  require(value >= least, std::string(name) + " = " + std::to_string(value) +
-                              " must be at least " + std::to_string(least) + ".");
+  require(value >= least && value <= kLargest,
+          std::string(name) + " = " + std::to_string(value) + " must lie between " +
+              std::to_string(least) + " and " + std::to_string(kLargest) + ".");
+}
+void product_fits(int64_t a, int64_t b, const char* what) {
+  require(a * b <= kLargest, std::string(what) + " = " + std::to_string(a * b) +
+                                 " must be at most " + std::to_string(kLargest) + ".");
 }
 
 }  // namespace
@@ -36,7 +44,7 @@ Config::Config(const slm_config& c)
       taps(c.taps),
       state(c.ssm_state),
       state_head(c.ssm_head_dim),
-      inner(c.ssm_expand * c.hidden_size),
+      inner(int(std::min<int64_t>(int64_t(c.ssm_expand) * c.hidden_size, kLargest + 1))),
       ssm_taps(c.ssm_conv),
       short_taps(c.short_conv),
       chunked_fading(c.chunked_fading),
@@ -69,8 +77,14 @@ Config::Config(const slm_config& c)
   at_least(short_taps, 0, "short_conv");
   require(ssm_taps <= 64 && short_taps <= 64, "a convolution has at most 64 taps.");
   require(heads % groups == 0, "key_value_heads must divide heads.");
-  require(inner % state_head == 0, "ssm_head_dim must divide ssm_expand * hidden_size.");
+  product_fits(heads, head, "heads * head_dim");
+  product_fits(state, state_head, "ssm_state * ssm_head_dim");
+  if (layers.find_first_of("MDFB") != std::string::npos) {
+    require(inner % state_head == 0, "ssm_head_dim must divide ssm_expand * hidden_size.");
+    product_fits(state_heads(), state, "ssm_expand * hidden_size / ssm_head_dim * ssm_state");
+  }
   require(refresh <= (window > 1 ? window : 1), "refresh must not be longer than the window.");
+  require(theta >= 0 && eps >= 0, "rope_theta and norm_eps must not be negative.");
   require(theta == 0 || head % 2 == 0, "rotary positions need an even head_dim.");
 }
 
@@ -95,13 +109,19 @@ Floats slm_model::take(const std::string& name, int64_t count) {
   require(int64_t(found->second.size()) == count,
           "parameter '" + name + "' has " + std::to_string(found->second.size()) +
               " numbers and needs " + std::to_string(count) + ".");
+  known_.insert(name);
+  if (checking_) return {};
   Floats values = std::move(found->second);
   given_.erase(found);
   return values;
 }
 
+Matrix slm_model::pack(int outputs, int inputs, const Floats& values) {
+  return checking_ ? Matrix() : Matrix(weights, outputs, inputs, values.data());
+}
+
 Matrix slm_model::matrix(const std::string& name, int outputs, int inputs) {
-  return Matrix(weights, outputs, inputs, take(name, int64_t(outputs) * inputs).data());
+  return pack(outputs, inputs, take(name, int64_t(outputs) * inputs));
 }
 
 Convolution slm_model::convolution(const std::string& name, int taps, int channels, bool bias) {
@@ -109,11 +129,12 @@ Convolution slm_model::convolution(const std::string& name, int taps, int channe
   out.taps = taps;
   out.channels = channels;
   const Floats values = take(name + ".weight", int64_t(taps) * channels);  // (channels, 1, taps)
+  if (bias) out.bias = take(name + ".bias", channels);
+  if (checking_) return out;
   out.weight.resize(values.size());
   for (int c = 0; c < channels; c++)
     for (int j = 0; j < taps; j++)
       out.weight[int64_t(j) * channels + c] = values[int64_t(c) * taps + j];
-  if (bias) out.bias = take(name + ".bias", channels);
   return out;
 }
 
@@ -138,7 +159,7 @@ void slm_model::build_attention(const std::string& name, Layer& out) {
   Floats pairs = take(name + ".key.weight", int64_t(c.pairs()) / 2 * c.width);
   const Floats values = take(name + ".value.weight", int64_t(c.pairs()) / 2 * c.width);
   pairs.insert(pairs.end(), values.begin(), values.end());
-  out.pairs = Matrix(weights, c.pairs(), c.width, pairs.data());
+  out.pairs = pack(c.pairs(), c.width, pairs);
   out.output = matrix(name + ".output.weight", c.width, c.heads * c.head);
   if (c.short_taps > 0 && c.short_conv_layers.find(out.kind) != std::string::npos)
     out.conv = convolution(name + ".conv", c.short_taps, c.width, false);
@@ -146,6 +167,18 @@ void slm_model::build_attention(const std::string& name, Layer& out) {
 
 void slm_model::finish() {
   require(!finished, "the model is finished already.");
+  checking_ = true;
+  known_.clear();
+  build();
+  for (const auto& parameter : given_)
+    require(known_.count(parameter.first) == 1,
+            "parameter '" + parameter.first + "' belongs to no layer of this model.");
+  checking_ = false;
+  build();
+  finished = true;
+}
+
+void slm_model::build() {
   const slm::Config& c = config;
   layers.clear();
   for (size_t i = 0; i < c.layers.size(); i++) {
@@ -170,9 +203,6 @@ void slm_model::finish() {
   norm = take("norm.weight", c.width);
   if (!c.tied) embed = matrix("embed.weight", c.vocab, c.width);
   head = matrix(c.tied ? "embed.weight" : "head.weight", c.vocab, c.width);
-  require(given_.empty(), "parameter '" + (given_.empty() ? "" : given_.begin()->first) +
-                              "' belongs to no layer of this model.");
-  finished = true;
 }
 
 int64_t slm_model::bytes() const {

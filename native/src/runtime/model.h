@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -74,11 +75,17 @@ struct slm_model {
   slm::Matrix embed, head;
 
  private:
+  // Building runs twice: once only to see that every parameter is there, so that a refusal changes
+  // nothing, and once to pack each and let go of what was given.
+  void build();
   slm::Floats take(const std::string& name, int64_t count);
+  slm::Matrix pack(int outputs, int inputs, const slm::Floats& values);
   slm::Matrix matrix(const std::string& name, int outputs, int inputs);
   slm::Convolution convolution(const std::string& name, int taps, int channels, bool bias);
   void build_recurrence(const std::string& name, slm::Recurrence& out);
   void build_attention(const std::string& name, slm::Layer& out);
 
   std::map<std::string, slm::Floats> given_;
+  bool checking_ = false;
+  std::set<std::string> known_;  // names asked for while checking
 };

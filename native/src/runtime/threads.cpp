@@ -2,6 +2,7 @@
 #include "threads.h"
 
 #include <memory>
+#include <new>
 
 namespace slm {
 
@@ -20,11 +21,18 @@ inline void relax() {
 }  // namespace
 
 Threads::Threads(int count) : count_(count < 1 ? 1 : count) {
-  for (int thread = 1; thread < count_; thread++)
-    workers_.emplace_back([this, thread] { work(thread); });
+  try {
+    for (int thread = 1; thread < count_; thread++)
+      workers_.emplace_back([this, thread] { work(thread); });
+  } catch (...) {  // no memory or no more threads: those that run must end before we do
+    stop();
+    throw;
+  }
 }
 
-Threads::~Threads() {
+Threads::~Threads() { stop(); }
+
+void Threads::stop() {
   {
     std::lock_guard<std::mutex> guard(mutex_);
     stop_.store(true);
@@ -42,11 +50,20 @@ void Threads::dispatch(const std::function<void(int)>& share) {
     std::lock_guard<std::mutex> guard(mutex_);
     wake_.notify_all();
   }
-  share(0);
+  take_share(0);
   // On a machine with fewer free cores than threads, spinning would keep the worker from running.
   for (int spins = 0; left_.load(std::memory_order_acquire) > 0; spins++)
     if (spins < kSpins) relax();
     else std::this_thread::yield();
+  if (starved_.exchange(false)) throw std::bad_alloc();
+}
+
+void Threads::take_share(int thread) noexcept {
+  try {
+    (*share_)(thread);
+  } catch (const std::bad_alloc&) {
+    starved_.store(true);
+  }
 }
 
 void Threads::work(int thread) {
@@ -62,7 +79,7 @@ void Threads::work(int thread) {
     }
     if (stop_.load()) return;
     seen++;
-    (*share_)(thread);
+    take_share(thread);
     left_.fetch_sub(1, std::memory_order_release);
   }
 }

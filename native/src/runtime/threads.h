@@ -25,7 +25,8 @@ class Threads {
 
   // body(task, thread) for every task in [0, tasks); each thread takes one contiguous range, so
   // that which thread computes what, and with it every rounding, never depends on timing.
-  // `body` must not throw.
+  // When memory runs out in a task, std::bad_alloc is thrown here after all threads are done;
+  // `body` must throw nothing else.
   template <class Body>
   void run(int tasks, const Body& body) {
     if (count_ == 1 || tasks <= 1) {
@@ -43,6 +44,8 @@ class Threads {
  private:
   void dispatch(const std::function<void(int)>& share);
   void work(int thread);
+  void take_share(int thread) noexcept;
+  void stop();
 
   const int count_;
   const std::function<void(int)>* share_ = nullptr;
@@ -50,6 +53,7 @@ class Threads {
   std::atomic<int> left_{0};
   std::atomic<int> asleep_{0};
   std::atomic<bool> stop_{false};
+  std::atomic<bool> starved_{false};
   std::mutex mutex_;
   std::condition_variable wake_;
   std::vector<std::thread> workers_;
