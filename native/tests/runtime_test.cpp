@@ -24,6 +24,14 @@ std::string labelled(const Case& one, slm_weights weights) {
   return one.name + ", " + name_of(weights);
 }
 
+// One row is multiplied by a kernel of its own, which adds real numbers in another order than that
+// for many rows. Sums of integers have no order: with 8 and 4 bits nothing may differ at all.
+void check_alone(slm_weights weights, const Floats& alone, const Floats& together) {
+  if (weights == SLM_F32) CHECK_NEAR(alone, together, 1e-4);
+  else if (weights != SLM_BF16) CHECK_SAME(alone, together);
+  else CHECK(check::mean_distance(alone, together) < 0.3);
+}
+
 // Read `all` in pieces of 1 to `longest` tokens.
 Floats in_pieces(const Context& context, const Stream& stream, const Tokens& all, int longest,
                  int vocab, Random& random) {
@@ -97,7 +105,7 @@ TEST(only_the_last_logits_are_those_of_the_last_token) {
   }
 }
 
-TEST(streams_together_are_each_alone_bit_for_bit) {
+TEST(streams_together_are_each_alone) {
   constexpr int kStreams = 13, kSteps = 30;
   for (const Case& one : cases())
     for (slm_weights weights : kWeights) {
@@ -122,45 +130,47 @@ TEST(streams_together_are_each_alone_bit_for_bit) {
           const Floats row = step(reader, {alone[size_t(i)].get()}, {next[size_t(i)]}, vocab);
           expected.insert(expected.end(), row.begin(), row.end());
         }
-        CHECK_SAME(expected, step(reader, handles, next, vocab));
+        check_alone(weights, expected, step(reader, handles, next, vocab));
       }
       for (size_t i = 0; i < together.size(); i++)
-        CHECK_SAME(memory(alone[i], one.config), memory(together[i], one.config));
+        check_alone(weights, memory(alone[i], one.config), memory(together[i], one.config));
     }
 }
 
 TEST(prompts_and_single_tokens_mix_in_one_call) {
-  for (const Case& one : cases()) {
-    NOTE(one.name);
-    const int vocab = one.config.vocab_size;
-    const Model model = make(one.config);
-    const Context reader = context(model, 2);
-    const Tokens counts = {1, 40, 0, 7, 1, 90, 3};
-    std::vector<Stream> together, alone;
-    std::vector<slm_stream*> handles;
-    Random random(11);
-    Tokens all;
-    Floats expected;
-    for (int32_t count : counts) {
-      together.push_back(stream(model));
-      alone.push_back(stream(model));
-      const Tokens before = tokens(random, 5, one.config), mine = tokens(random, count, one.config);
-      read(reader, together.back(), before, vocab);
-      read(reader, alone.back(), before, vocab);
-      handles.push_back(together.back().get());
-      all.insert(all.end(), mine.begin(), mine.end());
-      const Floats logits = count ? read(reader, alone.back(), mine, vocab) : Floats();
-      expected.insert(expected.end(), logits.begin(), logits.end());
+  for (const Case& one : cases())
+    for (slm_weights weights : {SLM_F32, SLM_INT8}) {
+      NOTE(labelled(one, weights));
+      const int vocab = one.config.vocab_size;
+      const Model model = make(one.config, weights);
+      const Context reader = context(model, 2);
+      const Tokens counts = {1, 40, 0, 7, 1, 90, 3};
+      std::vector<Stream> together, alone;
+      std::vector<slm_stream*> handles;
+      Random random(11);
+      Tokens all;
+      Floats expected;
+      for (int32_t count : counts) {
+        together.push_back(stream(model));
+        alone.push_back(stream(model));
+        const Tokens before = tokens(random, 5, one.config);
+        const Tokens mine = tokens(random, count, one.config);
+        read(reader, together.back(), before, vocab);
+        read(reader, alone.back(), before, vocab);
+        handles.push_back(together.back().get());
+        all.insert(all.end(), mine.begin(), mine.end());
+        const Floats logits = count ? read(reader, alone.back(), mine, vocab) : Floats();
+        expected.insert(expected.end(), logits.begin(), logits.end());
+      }
+      Floats logits(all.size() * size_t(vocab), NAN);
+      must(slm_read(reader.get(), int32_t(handles.size()), handles.data(), counts.data(),
+                    all.data(), 1, logits.data()));
+      check_alone(weights, expected, logits);
+      for (size_t i = 0; i < counts.size(); i++) {
+        check_alone(weights, memory(alone[i], one.config), memory(together[i], one.config));
+        CHECK_EQUAL(slm_stream_time(together[i].get()), 5 + counts[i]);
+      }
     }
-    Floats logits(all.size() * size_t(vocab), NAN);
-    must(slm_read(reader.get(), int32_t(handles.size()), handles.data(), counts.data(), all.data(),
-                  1, logits.data()));
-    CHECK_SAME(expected, logits);
-    for (size_t i = 0; i < counts.size(); i++) {
-      CHECK_SAME(memory(alone[i], one.config), memory(together[i], one.config));
-      CHECK_EQUAL(slm_stream_time(together[i].get()), 5 + counts[i]);
-    }
-  }
 }
 
 TEST(threads_change_nothing) {
