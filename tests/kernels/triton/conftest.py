@@ -12,17 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from kernels.triton.support import APART
+
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 HERE = Path(__file__).parent
-ALWAYS = {"test_interpreter.py", "test_compiled.py"}  # each starts processes of its own
-GPU_ONLY = {"test_gpu.py"}
-BOTH = sorted({path.name for path in HERE.glob("test_*.py")} - ALWAYS - GPU_ONLY)
 
 collect_ignore = []
 if INTERPRETED:
-    collect_ignore += [*ALWAYS, *GPU_ONLY]
+    collect_ignore += APART
 elif not torch.cuda.is_available() or importlib.util.find_spec("triton") is None:
-    collect_ignore += BOTH
+    collect_ignore += {path.name for path in HERE.glob("test_*.py")} - APART
 
 
 @pytest.fixture

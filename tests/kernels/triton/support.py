@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+APART = {"test_interpreter.py", "test_compiled.py", "test_choices.py", "test_gpu.py"}
+"""Files that are not run under the interpreter."""
+
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 NARROW = {torch.float32: 1e-6, torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11}
 

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from kernels.triton.support import APART
+
 pytest.importorskip("triton", reason="Triton is not installed (Linux only; extra 'gpu')")
 
 HERE = Path(__file__).parent
-FILES = sorted(
-    path.name
-    for path in HERE.glob("test_*.py")
-    if path.name not in ("test_interpreter.py", "test_compiled.py", "test_gpu.py")
-)
+FILES = sorted({path.name for path in HERE.glob("test_*.py")} - APART)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -147,9 +147,9 @@ def gradients(x, dt, rate, bc, states, grads, size, C: tl.constexpr):
         step, log_decay = decays(dt, rate, row, head, t, size[0])
         values = load_tile(x, row, head, t, C.P, C.BP, size[0])
         dy = load_tile(bc[2], row, head, t, C.P, C.BP, size[0])
-        local = within(similar, values, dy, step, log_decay, b, c, C)
+        local = within(similar, values, dy, (step, log_decay), b, c, C)
         h, dh = load_state(states[0], index, C), load_state(states[1], index, C)
-        far = across(h, dh, values, dy, step, log_decay, b, c, C)
+        far = across(h, dh, values, dy, (step, log_decay), b, c, C)
         du = local[0] + far[0]
         db += local[1] + far[1]
         dc += local[2] + far[2]
@@ -166,9 +166,10 @@ def gradients(x, dt, rate, bc, states, grads, size, C: tl.constexpr):
 
 
 @triton.jit
-def within(similar, x, dy, step, log_decay, b, c, C: tl.constexpr):
+def within(similar, x, dy, pace, b, c, C: tl.constexpr):
     """Gradients through the pairs of one chunk: (du, db, dc, read (Q,), wrote (Q,))."""
     i = tl.arange(0, C.Q)
+    step, log_decay = pace
     a = tl.cumsum(log_decay, 0)
     gap = tl.where(i[:, None] >= i[None, :], a[:, None] - a[None, :], -float("inf"))
     decay = tl.exp(gap)
@@ -182,8 +183,9 @@ def within(similar, x, dy, step, log_decay, b, c, C: tl.constexpr):
 
 
 @triton.jit
-def across(h, dh, x, dy, step, log_decay, b, c, C: tl.constexpr):
+def across(h, dh, x, dy, pace, b, c, C: tl.constexpr):
     """Gradients through the states: (du, db, dc, read (Q,), entered (Q,), kept ())."""
+    step, log_decay = pace
     a, total = tl.cumsum(log_decay, 0), tl.sum(log_decay, 0)
     rise, fall = tl.exp(a), tl.exp(total - a)
     du = dot(b.to(dh.dtype), tl.trans(dh), C) * fall[:, None]
