@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-APART = {"test_interpreter.py", "test_compiled.py", "test_choices.py", "test_gpu.py"}
+APART = {"test_interpreter.py", "test_compiled.py", "test_choices.py", "test_gpu.py"} | {
+    "test_benchmark.py"
+}
 """Files that are not run under the interpreter."""
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
