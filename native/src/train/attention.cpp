@@ -1,4 +1,5 @@
 // B'MOJO attention over a batch: the choice of the eidetic slots, the tiles, the carry.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -271,6 +272,8 @@ slm_status slm_attention_forward(const slm_attention* op, int32_t threads) {
     });
     for (int row = 0; row < op->rows; row++) {
       clear(op->out, row, plan.steps(row), op->steps, int64_t(op->heads) * op->head_dim);
+      float* lse = op->lse + int64_t(row) * op->steps * op->heads;
+      std::fill(lse + plan.steps(row) * op->heads, lse + op->steps * op->heads, -INFINITY);
       carry(plan, row);
     }
   });
