@@ -20,6 +20,11 @@ MARKERS = {"M": "o", "mamba2": "o", "B": "s", "llama": "^", "T": "^"}
 DASHES = {"float32": "-", "int8": "--", "bfloat16": ":", "int4": "-."}
 SHOWN = ("float32", "int8")
 NAMES = {"ours": "solomonic", "torch": "solomonic (PyTorch)"}
+WORDS = {
+    "speed-decode": "Tokens decoded a second against the position in the text",
+    "speed-prefill": "Tokens read a second against the length of the text",
+    "speed-targets": "Every target's ratio over the ratio wanted",
+}
 POSITION_LABELS = {512: "512", 2_048: "2 k", 4_096: "4 k", 8_192: "8 k", 16_384: "16 k",
                    65_536: "64 k", 1_000_000: "1 M"}  # fmt: skip
 
@@ -39,7 +44,7 @@ def curves(records: Mapping[str, Any], kind: str, size: str, threads: int) -> di
 
 def plot_curves(found: Mapping[str, list], title: str, x_label: str, path: Path) -> Path | None:
     """Tokens a second against position or length, on logarithmic axes; lines need two points."""
-    figure, axes = _figure(7.5, 4.6)
+    figure, axes = _figure(9.0, 4.8)
     for label, points in found.items():
         peer, model, weights = label.split("/")[:3]
         if len(points) < 2 or model not in MARKERS or weights not in DASHES:
@@ -57,7 +62,7 @@ def plot_curves(found: Mapping[str, list], title: str, x_label: str, path: Path)
     axes.set_xlabel(x_label)
     axes.set_ylabel("tokens a second")
     axes.set_title(title, loc="left", size=10.5)
-    axes.legend(fontsize=7.5, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.legend(fontsize=7.5, frameon=False, loc="outside right center", handlelength=4)
     return save_figure(figure, path)
 
 
@@ -66,7 +71,7 @@ def plot_targets(table: Sequence[Mapping[str, Any]], title: str, path: Path) -> 
     rows = [row for row in table if "median" in row]
     if not rows:
         return None
-    figure, axes = _figure(8.5, 0.9 + 0.21 * len(rows))
+    figure, axes = _figure(9.5, 0.9 + 0.2 * len(rows))
     for place, row in enumerate(reversed(rows)):
         middle, low, high = (row[name] / row["wanted"] for name in ("median", "low", "high"))
         colour = COLOURS[2] if row["verdict"] == "met" else COLOURS[1]
@@ -74,6 +79,7 @@ def plot_targets(table: Sequence[Mapping[str, Any]], title: str, path: Path) -> 
         axes.plot([middle], [place], color=colour, marker="o" if row["verdict"] == "met" else "X")
     axes.axvline(1.0, color="#666666", linewidth=1)
     axes.set_xscale("log")
+    axes.set_ylim(-1, len(rows))
     axes.set_yticks(range(len(rows)))
     axes.set_yticklabels([f"{r['target']} ≥ {r['wanted']:g}" for r in reversed(rows)], size=7)
     axes.set_xlabel("ratio measured / ratio wanted (median and quartiles)")

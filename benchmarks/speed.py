@@ -35,6 +35,7 @@ MODULES = {
 SLICE = 0.25  # seconds of one timed run of decoding
 NEAR = 4_096  # up to here a growing cache is put back before every run
 DRIFT = 1_900  # tokens that a seated stream may be decoded in all (peers/llama_cpp.py HEADROOM)
+UNKNOWN = {"error": "never measured"}
 DEFERRED = "not there yet"  # a contender that says so is asked again next time
 
 
@@ -101,7 +102,7 @@ class Turn:
         try:
             self.worker = pool.get(contender, cell.threads, own.get(cell.kind))
         except NotHere as error:
-            self.row["error"] = str(error)
+            self.row |= {"error": str(error), "refused": True}
             return
         weights = "float32" if cell.kind == "train" else contender.weights
         spec = spec_of(contender, cell.size)
@@ -124,7 +125,7 @@ class Turn:
 
     def keep(self, reply: dict[str, Any], *names: str) -> dict[str, Any]:
         """Put these parts of an answer into the row; an error always."""
-        self.row |= {name: reply[name] for name in (*names, "error") if name in reply}
+        self.row |= {name: reply[name] for name in (*names, "error", "refused") if name in reply}
         return reply
 
     def seat(self) -> None:
@@ -215,16 +216,16 @@ def finished(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def missing(cell: Cell, records: dict[str, dict[str, Any]]) -> Cell | None:
-    """The cell, if contenders of it were never measured or were not there yet.
+    """The cell, if contenders of it were never measured, failed, or were not there yet.
 
     The whole cell is then measured again, because a ratio is between runs of one minute.
     """
     rows = records.get(cell.name, {}).get("rows", {})
-    lacking = [
-        c for c in cell.contenders
-        if c.label not in rows or DEFERRED in rows[c.label].get("error", "")
-    ]  # fmt: skip
-    return cell if lacking else None
+
+    def settled(row: dict[str, Any]) -> bool:
+        return "error" not in row or (row.get("refused", False) and DEFERRED not in row["error"])
+
+    return None if all(settled(rows.get(c.label, UNKNOWN)) for c in cell.contenders) else cell
 
 
 def keep_limits(file: Path) -> None:

@@ -12,6 +12,7 @@ import plot_speed
 import speed_targets
 from solomonic.evals.report import hardware, markdown_table, save_report
 from solomonic.train.atomic import write_files
+from speed_plan import full_plan
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -68,7 +69,11 @@ def cell_table(record: Mapping[str, Any], found: Mapping[str, float]) -> str:
         spread = f"{low:,.0f} to {high:,.0f}"
         rows.append((label, f"{middle:,.0f}", spread, part, _memory(row).strip()))
     share = "of bandwidth" if kind in ("decode", "flat", "streams") else "of matrix rate"
-    return markdown_table(("contender", "median", "quartiles", share, "peak memory"), rows)
+    header = ("contender", "median", "quartiles", share, "peak memory")
+    used = [column for column in range(len(header)) if any(row[column] for row in rows)]
+    return markdown_table(
+        [header[column] for column in used], [[row[column] for column in used] for row in rows]
+    )
 
 
 def target_table(table: Iterable[Mapping[str, Any]]) -> str:
@@ -114,12 +119,13 @@ def section(
     parts.append("**Targets** (ratios are taken round by round; quartiles over the rounds):\n")
     parts.append(target_table(table))
     for figure in figures:
-        parts.append(f"![{figure.stem}](images/{figure.name})\n")
+        parts.append(f"![{plot_speed.WORDS[figure.stem]}](images/{figure.name})\n")
     parts += [
         "**Limits of the machine** (best of several rounds, wall time):\n",
         limit_table(found),
     ]
-    for record in records.values():
+    order = {cell.name: place for place, cell in enumerate(full_plan())}
+    for record in sorted(records.values(), key=lambda r: order.get(r["cell"], len(order))):
         parts += [f"**{title(record)}:**\n", cell_table(record, found)]
     return "\n".join([*parts, END])
 

@@ -104,10 +104,15 @@ def test_cells_are_chosen_by_pieces_of_their_name(bench) -> None:
 def test_a_contender_that_was_not_there_yet_is_asked_again(bench) -> None:
     plan, speed = bench("speed_plan"), bench("speed")
     cell = plan.Cell("decode", "10M", 1, 512, plan.of("ours", "M", "float32", "int8"), 1, 1)
-    rows = {"ours/M/float32": {"rates": [1.0]}, "ours/M/int8": {"error": "not there yet: x"}}
+    rows = {
+        "ours/M/float32": {"rates": [1.0]},
+        "ours/M/int8": {"error": "not there yet: x", "refused": True},
+    }
     assert speed.missing(cell, {}) == cell
     assert speed.missing(cell, {cell.name: {"rows": rows}}) == cell
-    rows["ours/M/int8"] = {"error": "this never runs here"}
+    rows["ours/M/int8"] = {"error": "RuntimeError: once"}
+    assert speed.missing(cell, {cell.name: {"rows": rows}}) == cell
+    rows["ours/M/int8"] = {"error": "this never runs here", "refused": True}
     assert speed.missing(cell, {cell.name: {"rows": rows}}) is None
 
 
@@ -147,7 +152,7 @@ def test_a_worker_answers_line_by_line_whatever_the_model_prints() -> None:
     answers = [json.loads(line) for line in ended.stdout.splitlines()]
     assert answers[0] == {"parameters": 7}
     assert answers[1]["state_bytes"] == 10
-    assert answers[2] == {"error": "too long"}
+    assert answers[2] == {"error": "too long", "refused": True}
     assert answers[3]["tokens"] == 6
     assert {"cpu", "wall"} <= set(answers[3])
     assert "noise" in ended.stderr

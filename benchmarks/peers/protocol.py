@@ -157,7 +157,7 @@ def serve(load: Callable[[dict[str, Any], str, int], Model]) -> None:
         try:
             reply = getattr(server, command)(**request)
         except NotHere as error:
-            reply = {"error": str(error)}
+            reply = {"error": str(error), "refused": True}
         except Exception as error:
             traceback.print_exc()
             reply = {"error": f"{type(error).__name__}: {error}"[:300]}
