@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,6 +61,20 @@ def why_not(x: Tensor) -> str | None:
     if x.dtype == torch.float64:
         return WIDE
     return None
+
+
+def on_its_device(function: Callable) -> Callable:
+    """Make the device of the first tensor current while `function` launches kernels on it."""
+
+    @functools.wraps(function)
+    def guarded(first: Any, *args: Any, **options: Any) -> Any:
+        tensor = first[0] if isinstance(first, list) else first
+        if not tensor.is_cuda:
+            return function(first, *args, **options)
+        with torch.cuda.device_of(tensor):
+            return function(first, *args, **options)
+
+    return guarded
 
 
 def product_precision(x: Tensor) -> str:

@@ -228,6 +228,7 @@ def recent(old: Tensor, new: Tensor, lengths: Tensor | None) -> Tensor:
 
 
 @custom_op("solomonic::attention_triton", mutates_args=())
+@device.on_its_device
 def _attend(
     parts: list[Tensor], book: list[Tensor], plan: list[int], theta: float
 ) -> tuple[Tensor, Tensor]:
@@ -256,6 +257,7 @@ def _(parts, book, plan, theta):
 
 
 @custom_op("solomonic::attention_triton_backward", mutates_args=())
+@device.on_its_device
 def _attend_back(
     parts: list[Tensor], book: list[Tensor], results: list[Tensor], plan: list[int], theta: float
 ) -> list[Tensor]:

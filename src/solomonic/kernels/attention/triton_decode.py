@@ -30,6 +30,7 @@ class Merge(NamedTuple):
     due: Tensor
 
 
+@device.on_its_device
 def decode(
     q: Tensor, kv: Tensor, faded: Tensor | None, eps: Tensor | None,
     carry: Carry, spec: AttentionSpec, lengths: Tensor | None,

@@ -29,6 +29,7 @@ def select(
 
 
 @custom_op("solomonic::selection_triton", mutates_args=())
+@device.on_its_device
 def _select(
     eps: Tensor, index: Tensor, slot_eps: Tensor, slot_index: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -39,11 +40,11 @@ def _select(
     names = index.new_empty(rows, count + 1, slots)
     best[:, 0], names[:, 0] = slot_eps, slot_index
     if count and slots and rows:
-        grid = (-(-max(size, slots) // BLOCK), count, rows)
+        grid = (count, -(-max(size, slots) // BLOCK), rows)
         _kernels().best_of_block[grid](
             eps, index, best, names, (count, size, slots), BLOCK, **device.FUSED
         )
-    distance, grid = 1, (-(-slots // BLOCK), count + 1, rows)
+    distance, grid = 1, (count + 1, -(-slots // BLOCK), rows)
     while distance <= count and slots and rows:
         target = torch.empty_like(best), torch.empty_like(names)
         _kernels().merge[grid](
@@ -59,12 +60,13 @@ def _(eps, index, slot_eps, slot_index):
     return eps.new_empty(shape, dtype=torch.float32), index.new_empty(shape)
 
 
+@device.on_its_device
 def top(eps: Tensor, slots: int) -> tuple[Tensor, Tensor]:
     """Innovations and places of the `slots` best of (B, L) candidates, L at least `slots`; ties to
     the smaller place."""
     places = torch.arange(eps.shape[1], device=eps.device).expand(len(eps), -1).contiguous()
     best, names = eps.new_empty(len(eps), 2, slots), places.new_empty(len(eps), 2, slots)
-    grid = (-(-eps.shape[1] // BLOCK), 1, len(eps))
+    grid = (1, -(-eps.shape[1] // BLOCK), len(eps))
     size = (1, eps.shape[1], slots)
     _kernels().best_of_block[grid](
         eps.contiguous(), places, best, names, size, BLOCK, **device.FUSED

@@ -52,8 +52,8 @@ def best_of_block(eps, index, best, names, size, BLOCK: tl.constexpr):
 
     size = (n, R, m). Lists longer than R are filled with -inf.
     """
-    block, row = tl.program_id(1), tl.program_id(2).to(tl.int64)
-    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    block, row = tl.program_id(0), tl.program_id(2).to(tl.int64)
+    place = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     source = (row * size[0] + block) * size[1]
     to = (row * (size[0] + 1) + block + 1) * size[2]
     here = place < size[1]
@@ -73,8 +73,8 @@ def merge(source, target, distance, lists, slots, BLOCK: tl.constexpr):
 
     source, target = (eps, names), both (B, lists, slots).
     """
-    number, row = tl.program_id(1), tl.program_id(2).to(tl.int64)
-    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    number, row = tl.program_id(0), tl.program_id(2).to(tl.int64)
+    place = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     here = place < slots
     mine = (row * lists + number) * slots
     other = mine - distance * slots

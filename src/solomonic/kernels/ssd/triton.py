@@ -75,6 +75,7 @@ def ssd(
 
 
 @custom_op("solomonic::ssd_triton", mutates_args=())
+@device.on_its_device
 def _forward(
     x: Tensor, dt: Tensor, rate: Tensor, b: Tensor, c: Tensor, h: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -115,6 +116,7 @@ def _results(x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @custom_op("solomonic::ssd_triton_backward", mutates_args=())
+@device.on_its_device
 def _backward(
     inputs: list[Tensor], dy: Tensor, dlast: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -162,6 +164,7 @@ def _differentiate(ctx: Any, dy: Tensor, dlast: Tensor) -> tuple[Tensor, ...]:
 _forward.register_autograd(_differentiate, setup_context=_keep)
 
 
+@device.on_its_device
 def _step(x, dt, rate, b, c, h) -> tuple[Tensor, Tensor]:
     """One token without gradient."""
     h = h.contiguous()
