@@ -143,7 +143,7 @@ def explain(op: str, *args: object) -> str:
         for faster in ORDER[: ORDER.index(chosen)]:
             reason = _refusal(forms[faster], args) if faster in forms else None
             if reason is not None:
-                parts.append(f"not {faster}: {reason}")
+                parts.append(f"not {faster}: {reason.removesuffix('.')}")
     why = "; ".join(parts) or "the fastest form there is"
     return f"{op}: {chosen} ({function.__module__}); {why}"
 
