@@ -288,7 +288,8 @@ def main(given: list[str]) -> None:
                 with log.open("a") as out:
                     print(json.dumps(record), file=out)
                 show(record)
-            keep_limits(kept)
+            if not options.quick:
+                keep_limits(kept)
         finally:
             pool.close()
     found = json.loads(kept.read_text()) if kept.exists() else {}

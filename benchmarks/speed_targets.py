@@ -127,7 +127,14 @@ def other_targets() -> list[Target]:
             mine = f"torch/{letter}/{kind}"
             targets += [
                 Target(name, long, mine, llama, 3.0),
-                Target(f"{name}: its memory / ours", long, mine, llama, 3.0, "bytes"),
+                Target(
+                    f"memory at 8,192: Transformers Llama / {letter}, {kind}",
+                    long,
+                    mine,
+                    llama,
+                    3.0,
+                    "bytes",
+                ),
             ]
     targets += [
         Target(f"64 streams together / one, {cell.split('/')[1][:-1]} M, {letter} {kind}", cell,
