@@ -179,6 +179,20 @@ typedef struct slm_attention {
 SLM_API slm_status slm_attention_forward(const slm_attention* op, int32_t threads);
 SLM_API slm_status slm_attention_backward(const slm_attention* op, int32_t threads);
 
+typedef struct slm_delta {
+  int32_t rows, steps, heads, head_dim, state, chunk;
+  slm_array q, k, v, log_decay, beta, y; /* (B, T, H, N) twice, (B, T, H, P), (B, T, H) twice */
+  const float* s0;                       /* (B, H, N, P) */
+  float *s1, *states;                    /* states: slm_delta_states() floats or NULL */
+  slm_array dy, dq, dk, dv, dlog_decay, dbeta;
+  const float* ds1; /* NULL: zero */
+  float* ds0;
+} slm_delta;
+
+SLM_API int64_t slm_delta_states(const slm_delta* op);
+SLM_API slm_status slm_delta_forward(const slm_delta* op, int32_t threads);
+SLM_API slm_status slm_delta_backward(const slm_delta* op, int32_t threads);
+
 /* c (m, n) = a b, float32: a (m, k) and b (k, n) are row-major, or with `turned` stored as their
  * transposes. Meant for large products; rows of c are ldc apart. */
 typedef struct slm_matmul {

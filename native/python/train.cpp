@@ -76,6 +76,16 @@ slm_attention attention_of(const Fields& fields) {
   return op;
 }
 
+slm_delta delta_of(const Fields& fields) {
+  slm_delta op = {};
+  SLM_FIELD(rows), SLM_FIELD(steps), SLM_FIELD(heads), SLM_FIELD(head_dim), SLM_FIELD(state);
+  SLM_FIELD(chunk), SLM_FIELD(q), SLM_FIELD(k), SLM_FIELD(v), SLM_FIELD(log_decay), SLM_FIELD(beta);
+  SLM_FIELD(y), SLM_FIELD(s0), SLM_FIELD(s1), SLM_FIELD(states), SLM_FIELD(dy), SLM_FIELD(dq);
+  SLM_FIELD(dk), SLM_FIELD(dv), SLM_FIELD(dlog_decay), SLM_FIELD(dbeta), SLM_FIELD(ds1);
+  SLM_FIELD(ds0);
+  return op;
+}
+
 slm_matmul matmul_of(const Fields& fields) {
   slm_matmul op = {};
   SLM_FIELD(m), SLM_FIELD(n), SLM_FIELD(k), SLM_FIELD(a), SLM_FIELD(b), SLM_FIELD(lda);
@@ -110,5 +120,11 @@ void bind_train(nb::module_& module) {
   bind(module, "conv_backward", conv_of, slm_conv_backward);
   bind(module, "attention_forward", attention_of, slm_attention_forward);
   bind(module, "attention_backward", attention_of, slm_attention_backward);
+  bind(module, "delta_forward", delta_of, slm_delta_forward);
+  bind(module, "delta_backward", delta_of, slm_delta_backward);
+  module.def("delta_states", [](nb::dict fields) {
+    const slm_delta op = delta_of(Fields{fields});
+    return slm_delta_states(&op);
+  });
   bind(module, "matmul", matmul_of, slm_matmul_run);
 }

@@ -4,6 +4,7 @@
 #include "table.h"
 #include "train_attention.h"
 #include "train_conv.h"
+#include "train_delta.h"
 #include "train_linear.h"
 #include "train_ssd.h"
 
@@ -19,6 +20,9 @@ static const TrainKernels train_kernels = {
     attention_forward,
     attention_backward,
     attention_scratch,
+    delta_forward,
+    delta_backward,
+    delta_scratch,
     pack_panels,
     transpose,
     sum_rows,

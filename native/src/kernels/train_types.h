@@ -106,6 +106,9 @@ struct TrainKernels {
   void (*attention_forward)(const AttentionTask&, float* scratch);
   void (*attention_backward)(const AttentionTask&, float* scratch);
   int64_t (*attention_scratch)(const AttentionTask&, bool backward);
+  void (*delta_forward)(const DeltaTask&, float* scratch);
+  void (*delta_backward)(const DeltaTask&, float* scratch);
+  int64_t (*delta_scratch)(const DeltaTask&, bool backward);
   // b (k, n), rows ldb apart, into panels of 64 columns for product_f32; turned: b is (n, k).
   void (*pack_panels)(const float* b, int64_t ldb, int k, int n, bool turned, float* panels);
   // b (n, m) = a (m, n) turned.

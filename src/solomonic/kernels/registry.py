@@ -47,7 +47,11 @@ TABLE: dict[str, dict[str, Form]] = {
         "torch": Form(conv.shifted),
         "native": Form(conv.native.conv, conv.native.refuses),
     },
-    "delta": {"reference": Form(delta.reference), "torch": Form(delta.chunked)},
+    "delta": {
+        "reference": Form(delta.reference),
+        "torch": Form(delta.chunked),
+        "native": Form(delta.native.delta, delta.native.refuses),
+    },
     "innovation": {"reference": Form(innovation.reference), "torch": Form(innovation.shifted)},
     "linear": {
         "reference": Form(linear.reference),

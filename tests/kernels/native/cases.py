@@ -89,6 +89,18 @@ def conv(
     ]  # fmt: skip
 
 
+def delta(rows: int, steps: int, heads: int, sizes: tuple[int, int], chunk: int = 64) -> Arguments:
+    width, state = sizes
+    decay, beta = -torch.rand(rows, steps, heads), torch.rand(rows, steps, heads)
+    decay[:, 2:4], beta[:, 2:4] = 0, 0  # padding
+    key = torch.randn(rows, steps, heads, state)
+    return [
+        torch.randn(rows, steps, heads, state), torch.nn.functional.normalize(key, dim=-1),
+        torch.randn(rows, steps, heads, width), decay, beta,
+        torch.randn(rows, heads, state, width), chunk,
+    ]  # fmt: skip
+
+
 def linear(shape: tuple[int, ...], outs: int) -> Arguments:
     return [torch.randn(*shape), torch.randn(outs, shape[-1])]
 
@@ -149,6 +161,11 @@ def _all() -> list[Case]:
         for bias, padded in ((True, False), (False, True)):
             name = f"{steps}x{channels}x{taps}{'' if bias else '-padded'}"
             add("conv", name, conv, rows, steps, channels, taps, bias, padded)
+    for rows, steps, heads, sizes, chunk in (
+        (1, 1, 2, (5, 7), 64), (2, 37, 3, (8, 4), 4), (2, 130, 2, (20, 33), 64),
+        (1, 65, 3, (40, 8), 64),
+    ):  # fmt: skip
+        add("delta", f"{rows}x{steps}x{heads}", delta, rows, steps, heads, sizes, chunk)
     for shape, outs in (((33, 5), 7), ((3, 67, 130), 65), ((1, 400, 40), 129)):
         add("linear", f"{shape[-1]}x{outs}", linear, shape, outs)
     for index, spec in enumerate(_specs()):
@@ -160,4 +177,7 @@ def _all() -> list[Case]:
 
 
 CASES = _all()
-EXACT = {"ssd": "reference", "conv": "reference", "attention": "reference", "linear": "torch"}
+EXACT = {
+    "ssd": "reference", "delta": "reference", "conv": "reference", "attention": "reference",
+    "linear": "torch",
+}  # fmt: skip

@@ -12,6 +12,7 @@ from solomonic import kernels
 from solomonic.core import ConfigError
 from solomonic.kernels.attention import native as attention_native
 from solomonic.kernels.conv import native as conv_native
+from solomonic.kernels.delta import native as delta_native
 from solomonic.kernels.linear import native as linear_native
 from solomonic.kernels.ssd import native as ssd_native
 from solomonic.layers import ModelConfig
@@ -19,6 +20,7 @@ from solomonic.lm.model import LanguageModel
 
 ONE = (
     "ssd-2x37x3",
+    "delta-2x37x3",
     "conv-37x20x4",
     "conv-37x20x4-padded",
     "linear-130x65",
@@ -54,10 +56,10 @@ def test_operators_are_registered_soundly(case) -> None:
     """Schema, autograd registration, fake tensors and tracing: torch.library.opcheck."""
     calls = []
     module = {
-        "ssd": ssd_native, "conv": conv_native, "linear": linear_native,
+        "ssd": ssd_native, "delta": delta_native, "conv": conv_native, "linear": linear_native,
         "attention": attention_native,
     }[case.op]  # fmt: skip
-    name = {"ssd": "_ssd", "conv": "_conv", "linear": "_linear", "attention": "_attend"}[case.op]
+    name = "_attend" if case.op == "attention" else f"_{case.op}"
     operator = getattr(module, name)
 
     def recorded(*args):
@@ -92,7 +94,7 @@ def test_compiled_and_checkpointed_calls_give_the_same(case) -> None:
 
 
 @pytest.mark.parametrize("bfloat16", [False, True], ids=["f32", "autocast"])
-@pytest.mark.parametrize("pattern", ["M", "B", "F", "W", "MB"])
+@pytest.mark.parametrize("pattern", ["M", "D", "B", "F", "W", "MB"])
 def test_a_model_learns_the_same_as_on_pytorch(pattern: str, bfloat16: bool) -> None:
     """Loss and gradients of a whole model, native against torch; the native forms really ran."""
     torch.manual_seed(3)
@@ -114,5 +116,6 @@ def test_a_model_learns_the_same_as_on_pytorch(pattern: str, bfloat16: bool) -> 
         found[backend] = [p.grad.clone() for p in ours.parameters() if p.grad is not None]
         ops = {sentence.split(" (")[0] for sentence in seen}
         wanted = "native" if backend == "native" else "torch"
-        assert f"{'ssd' if pattern == 'M' else 'attention'}: {wanted}" in ops
+        op = {"M": "ssd", "D": "delta"}.get(pattern, "attention")
+        assert f"{op}: {wanted}" in ops
     close(found["native"], found["torch"], found["exact"])

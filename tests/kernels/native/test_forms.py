@@ -11,6 +11,9 @@ from kernels.native.cases import CASES, EXACT, Case, inputs, outputs
 from kernels.triton.support import close, slopes
 from solomonic import kernels
 
+# Places of the arguments that have a time.
+TIMED = {"ssd": (0, 1, 3, 4), "delta": (0, 1, 2, 3, 4), "conv": (0,), "attention": (0, 1, 2, 3)}
+
 names = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
@@ -80,13 +83,14 @@ def test_tensors_may_lie_anywhere(case: Case) -> None:
         assert all(torch.equal(a, b) for a, b in zip(moved, plain, strict=True))
 
 
-@pytest.mark.parametrize("op", ["ssd", "conv", "attention"])
+@pytest.mark.parametrize("op", ["ssd", "delta", "conv", "attention"])
 @pytest.mark.parametrize("marks", [[0, 1, 2], [5, 5, 36], [16, 17, 30]], ids=str)
 def test_any_cut_is_the_whole(op: str, marks: list[int]) -> None:
-    name, state_at, timed = {
-        "ssd": ("ssd-2x37x3", 5, (0, 1, 3, 4)),
-        "conv": ("conv-37x20x4", 3, (0,)),
-        "attention": ("attention-1-fresh", 4, (0, 1, 2, 3)),
+    name, state_at = {
+        "ssd": ("ssd-2x37x3", 5),
+        "delta": ("delta-2x37x3", 5),
+        "conv": ("conv-37x20x4", 3),
+        "attention": ("attention-1-fresh", 4),
     }[op]
     case = next(case for case in CASES if case.name == name)
     form = kernels.TABLE[op]["native"].function
@@ -94,7 +98,7 @@ def test_any_cut_is_the_whole(op: str, marks: list[int]) -> None:
     whole = outputs(form(*given), given)
     parts, edges = [], [0, *marks, 37]
     for first, last in pairwise(edges):
-        for place in timed:
+        for place in TIMED[op]:
             full = case.arguments(torch.float32)[place]
             given[place] = None if full is None else full[:, first:last]
         if op == "attention":
@@ -112,11 +116,10 @@ def test_nothing_read_changes_nothing() -> None:
         if case.op == "linear" or "37" not in case.name:
             continue
         given = case.arguments(torch.float32)
-        timed = {"ssd": (0, 1, 3, 4), "conv": (0,), "attention": (0, 1, 2, 3)}[case.op]
-        for place in timed:
+        for place in TIMED[case.op]:
             given[place] = None if given[place] is None else given[place][:, :0]
         result = kernels.TABLE[case.op]["native"].function(*given)
         assert result[0].shape[1] == 0
         after = result.carry.slots if case.op == "attention" else result[1]
-        before = given[{"ssd": 5, "conv": 3, "attention": 4}[case.op]]
+        before = given[{"ssd": 5, "delta": 5, "conv": 3, "attention": 4}[case.op]]
         assert torch.equal(after, before.slots if case.op == "attention" else before)
