@@ -123,7 +123,8 @@ slm_status slm_stream_create(const slm_model* model, slm_stream** out) {
 slm_status slm_stream_copy(const slm_stream* stream, slm_stream** out) {
   return guarded([&] {
     needed(stream, "stream");
-    *static_cast<slm_stream**>(needed(out, "out")) = new slm_stream(*stream);
+    needed(out, "out");
+    *out = new slm_stream(*stream);
   });
 }
 
