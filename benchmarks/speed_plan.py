@@ -120,6 +120,7 @@ def train_cells() -> list[Cell]:
     both = ("float32", "bfloat16")
     main = (*of("torch", "M", *both), *of("torch", "B", *both))
     peers = (*of("transformers", LLAMA, *both), *of("transformers", MAMBA2, *both))
+    saving = (*of("torch", "M+checkpoints", *both), *of("torch", "B+checkpoints", *both))
     long_peers = (*of("transformers", LLAMA, *both), *of("transformers", MAMBA2))
     others = (
         *(c for letter in "FDWT" for c in of("torch", letter)),
@@ -127,7 +128,7 @@ def train_cells() -> list[Cell]:
     )  # fmt: skip
     return [
         Cell("train", "10M", 1, 512, (*main, *others, *peers), 3, 170, batch=4),
-        Cell("train", "10M", 1, 8_192, (*main, *long_peers), 2, 240),
+        Cell("train", "10M", 1, 8_192, (*main, *saving, *long_peers), 2, 300),
     ]
 
 

@@ -127,15 +127,13 @@ def other_targets() -> list[Target]:
             mine = f"torch/{letter}/{kind}"
             targets += [
                 Target(name, long, mine, llama, 3.0),
-                Target(
-                    f"memory at 8,192: Transformers Llama / {letter}, {kind}",
-                    long,
-                    mine,
-                    llama,
-                    3.0,
-                    "bytes",
-                ),
-            ]
+                Target(f"memory at 8,192: Transformers Llama / {letter}, {kind}",
+                       long, mine, llama, 3.0, "bytes"),
+                Target(f"{name}, with checkpoints",
+                       long, f"torch/{letter}+checkpoints/{kind}", llama, 3.0),
+                Target(f"memory at 8,192: Transformers Llama / {letter}, {kind}, with checkpoints",
+                       long, f"torch/{letter}+checkpoints/{kind}", llama, 3.0, "bytes"),
+            ]  # fmt: skip
     targets += [
         Target(f"64 streams together / one, {cell.split('/')[1][:-1]} M, {letter} {kind}", cell,
                f"ours/{letter}/{kind}/x64", f"ours/{letter}/{kind}", 8.0)

@@ -4,6 +4,7 @@ Weight types other than float32 exist in the native core only. Training always r
 PyTorch, with whatever kernels the registry chooses there.
 """
 
+import functools
 from typing import Any
 
 import torch
@@ -12,12 +13,14 @@ from peers.protocol import NotHere, serve
 from peers.training import Trainer
 from sizes import ours
 from solomonic.kernels import native
+from solomonic.lm.loss import next_token_loss
 from solomonic.lm.model import LanguageModel, ModelState
 from solomonic.lm.native import NativeModel, NativeStreams
 from solomonic.state import nbytes
 
 READ = 16_384  # tokens really read on the way to a far position; memories are full long before
 SEGMENT = 4_096
+CHECKPOINTED = "+checkpoints"  # behind a pattern letter: activations are recomputed
 
 
 def build(spec: dict[str, Any]) -> LanguageModel:
@@ -83,7 +86,9 @@ class Torch:
     def __init__(self, spec: dict[str, Any], weights: str, threads: int) -> None:
         if weights != "float32":
             raise NotHere(f"{weights} weights are the native core's.")
-        self.model = build(spec)
+        letter = spec["model"].removesuffix(CHECKPOINTED)
+        self.model = build(spec | {"model": letter})
+        self.model.gradient_checkpointing = letter != spec["model"]
         self.state: ModelState | None = None
         self.trainer: Trainer | None = None
         self.rows = 1
@@ -125,8 +130,8 @@ class Torch:
 
     def train(self, batch: int, length: int, bfloat16: bool) -> None:
         if self.trainer is None:
-            forward = lambda tokens: self.model(tokens)[0]  # noqa: E731
-            self.trainer = Trainer(self.model, forward, self.model.config.vocab_size)
+            loss = functools.partial(next_token_loss, self.model)
+            self.trainer = Trainer(self.model, loss, self.model.config.vocab_size)
         self.trainer.step(batch, length, bfloat16)
 
 

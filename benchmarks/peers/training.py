@@ -11,11 +11,11 @@ class Trainer:
     """Forward, cross entropy of the next token, backward, AdamW.
 
     Args:
-        forward: tokens (B, T) -> logits (B, T, vocabulary).
+        loss: tokens (B, T + 1) -> mean cross entropy of those after the first.
     """
 
-    def __init__(self, model: nn.Module, forward: Callable[[Tensor], Tensor], vocab: int) -> None:
-        self.model, self.forward, self.vocab = model.train(), forward, vocab
+    def __init__(self, model: nn.Module, loss: Callable[[Tensor], Tensor], vocab: int) -> None:
+        self.model, self.loss, self.vocab = model.train(), loss, vocab
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
         self.random = torch.Generator().manual_seed(1)
 
@@ -23,8 +23,17 @@ class Trainer:
         """`bfloat16`: weights stay float32, products run under autocast."""
         tokens = torch.randint(0, self.vocab, (batch, length + 1), generator=self.random)
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            logits = self.forward(tokens[:, :-1])
-        loss = cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
+            loss = self.loss(tokens)
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
+
+
+def usual_loss(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The loss as Transformers computes it, from the logits (B, T, vocabulary) of `forward`."""
+
+    def loss(tokens: Tensor) -> Tensor:
+        logits = forward(tokens[:, :-1])
+        return cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
+
+    return loss

@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from peers.protocol import NotHere, serve
-from peers.training import Trainer
+from peers.training import Trainer, usual_loss
 
 READ = 512
 CHUNK = 64  # of Mamba-2's scan: on a CPU up to 1.5 times as fast as the default of 256
@@ -126,7 +126,7 @@ class TransformersModel:
     def train(self, batch: int, length: int, bfloat16: bool) -> None:
         if self.trainer is None:
             forward = lambda tokens: self.model(tokens, use_cache=False).logits  # noqa: E731
-            self.trainer = Trainer(self.model, forward, self.shape["vocab"])
+            self.trainer = Trainer(self.model, usual_loss(forward), self.shape["vocab"])
         self.trainer.step(batch, length, bfloat16)
 
 

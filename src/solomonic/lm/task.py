@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from solomonic.core import Config, ConfigError, require
 from solomonic.lm.data import TokenData
+from solomonic.lm.loss import next_token_loss
 from solomonic.lm.pretrained import write_pretrained
 from solomonic.lm.score import token_log_probs
 from solomonic.lm.windows import Windows
@@ -91,8 +91,7 @@ class LanguageModelTask:
     def loss(self, batch: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Mean negative log-likelihood of a window's tokens after the first, in nats."""
         tokens = batch.to(self._device, non_blocking=True)
-        logits, _ = self.model(tokens[:, :-1])
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
+        loss = next_token_loss(self.model, tokens)
         return loss, {"tokens": float(tokens[:, 1:].numel())}
 
     def evaluate(self) -> dict[str, float]:
