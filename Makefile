@@ -2,6 +2,8 @@
 #   make demo    train a small model and see what it remembers      make lint    ruff and pyright
 #   make test    the test suite (ARGS='-k hooks' to choose)         make docs    the pages, into site/
 #   make bench   the benchmarks (ARGS='...')                        make clean   remove what was built
+#   make native-test  the C++ core alone, with and without sanitizers
+#   make wheel        a wheel for this machine and a source package, into dist/
 
 PYTHON ?= python3
 ARGS ?=
@@ -12,10 +14,16 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint
 WORKERS ?= --numprocesses=logical --maxprocesses=8 --dist=worksteal
 # What is run from here never waits for a model hub.
 export HF_HUB_OFFLINE ?= 1
+# What builds the native core is pinned too; older and newer pip read it from different names.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
+NATIVE := native/CMakeLists.txt $(shell find native/include native/src native/python -type f)
+CMAKE ?= cmake
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench lint format docs clean
+.PHONY: help demo test bench lint format docs clean native-test native-plain native-sanitized wheel
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -41,6 +49,20 @@ format: $(VENV)/.installed
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+native-test: native-plain native-sanitized
+
+native-plain: SLM_SANITIZE := OFF
+native-sanitized: SLM_SANITIZE := ON
+native-plain native-sanitized:
+	@command -v $(CMAKE) >/dev/null || { echo "make $@ needs a C++ compiler and CMake (on Debian: apt-get install g++ cmake)." >&2; exit 2; }
+	$(CMAKE) -S native -B build/$@ -DSLM_PYTHON=OFF -DSLM_TESTS=ON -DSLM_SANITIZE=$(SLM_SANITIZE)
+	$(CMAKE) --build build/$@ --parallel $(JOBS)
+	cd build/$@ && ctest --output-on-failure $(ARGS)
+
+wheel: $(VENV)/.installed
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+
 clean:
 	rm -rf $(VENV) build dist site out demo-out src/*.egg-info .pytest_cache .ruff_cache
 	find . -path ./.git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -54,8 +76,9 @@ $(VENV)/.torch: constraints.txt
 	@$(PIP) torch
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.torch pyproject.toml
+$(VENV)/.installed: $(VENV)/.torch pyproject.toml $(NATIVE)
 	@$(PIP) --editable '.[dev]'
+	@$(BIN)/python -c 'from solomonic.kernels import native; why = native.why_not(); why and print("Note:", why)'
 	@touch $@
 
 $(VENV)/.docs: $(VENV)/.installed
