@@ -77,5 +77,5 @@ def test_json_and_table_say_the_same(cli: Cli, model_dir: Path) -> None:
     assert record["config"]["refresh_period"] == 8  # what the open setting comes to
     assert f"{record['parameters']['all']:,}" in shown
     assert "0 B  B'MOJO: window, fading and eidetic memory" in shown
-    assert any(line.startswith("ssd: torch") for line in record["kernels"])
-    assert "ssd: torch" in shown
+    assert any(line.startswith("ssd: native") for line in record["kernels"])
+    assert "ssd: native" in shown
