@@ -21,7 +21,7 @@ class Case:
     steps: int = 23
     before: tuple[int, int] | None = None
     lengths: tuple[int, int] | None = None
-    heads: tuple[int, int] = (4, 2)
+    heads: tuple[int, int] = (2, 1)
     size: int = 16
 
     @property
@@ -43,16 +43,16 @@ def spec(window: int = 8, **changes: object) -> AttentionSpec:
 
 
 CASES = [
-    Case(spec()),
-    Case(spec(rope_theta=100.0), before=(11, 6), lengths=(23, 17)),
-    Case(spec(chunked_fading=True, refresh=8, fading=9), before=(5, 30)),
+    Case(spec(), heads=(4, 2)),
+    Case(spec(rope_theta=100.0), steps=13, before=(11, 6), lengths=(13, 9)),
+    Case(spec(chunked_fading=True, refresh=8, fading=9), steps=19, before=(5, 30)),
     Case(spec(keep_duplicates=True, slots=18, fading=0), before=(3, 0), heads=(3, 1), size=6),
     Case(spec(slots=0, fading=1, lag=0), before=(1, 20), lengths=(0, 23), heads=(2, 2)),
     Case(spec(slots=0, fading=0, rope_theta=10.0), steps=33, heads=(6, 2), size=6),
     Case(spec(0, slots=5, fading=1, lag=0), steps=9, before=(7, 2)),
     Case(spec(1, slots=1, chunked_fading=True), steps=9, lengths=(4, 9)),
     Case(spec(3, refresh=3, rope_theta=10.0, keep_duplicates=True), steps=7, before=(40, 2)),
-    Case(spec(20, refresh=20, slots=3), steps=64, before=(19, 5), lengths=(64, 61)),
+    Case(spec(20, refresh=20, slots=3), steps=45, before=(19, 5), lengths=(45, 41)),
 ]
 SINGLE = [dataclasses.replace(case, steps=1, lengths=None) for case in CASES] + [
     Case(spec(rope_theta=100.0), steps=1, before=(11, 7), lengths=(0, 1)),

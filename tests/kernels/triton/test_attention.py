@@ -43,7 +43,7 @@ def test_outputs_carry_and_gradients(case: Case, device) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.parametrize("case", [CASES[0], CASES[1]], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [CASES[1], CASES[6]], ids=lambda case: case.name)
 def test_narrow_types(case: Case, dtype: torch.dtype, device) -> None:
     call = draw(case).to(dtype, device)
     exact, plain = call.to(torch.float64), call.to(dtype)
@@ -85,16 +85,16 @@ def test_the_definition_itself(device) -> None:
 def test_no_token_leaves_the_carry(device) -> None:
     call = draw(Case(spec(), steps=0, before=(3, 9))).to(torch.float32, device)
     out, carry, kept = call.run(triton.attention)
-    assert out.shape == (2, 0, 4, 16)
+    assert out.shape == (2, 0, 2, 16)
     assert all(torch.equal(a, b) for a, b in zip(carry, call.carry, strict=True))
     assert kept is not None and torch.equal(kept[:, 0], call.carry.slot_time)
 
 
 def test_a_cut_stream_is_the_whole(device) -> None:
     """Segments of many lengths, each row at a phase of its own, end where one call ends."""
-    whole = draw(Case(spec(rope_theta=50.0), steps=31, before=(2, 9))).to(torch.float32, device)
+    whole = draw(Case(spec(rope_theta=50.0), steps=19, before=(2, 9))).to(torch.float32, device)
     carry, outs = whole.carry, []
-    for part in ((0, 9), (9, 10), (10, 11), (11, 30), (30, 31)):
+    for part in ((0, 7), (7, 8), (8, 18), (18, 19)):
         cut = slice(*part)
         assert whole.faded is not None and whole.eps is not None
         out, carry, _ = triton.attention(
@@ -119,7 +119,7 @@ def test_views_and_poisoned_padding(device) -> None:
     clean = draw(CASES[1]).to(torch.float32, device)
     dirty = clean.to(torch.float32)
     assert dirty.lengths is not None and dirty.faded is not None and dirty.eps is not None
-    behind = torch.arange(23, device=device) >= dirty.lengths[:, None]
+    behind = torch.arange(13, device=device) >= dirty.lengths[:, None]
     with torch.no_grad():
         for part in (dirty.q, dirty.kv, dirty.faded, dirty.eps):
             part[behind] = torch.nan
@@ -136,7 +136,7 @@ def test_atomic_and_ordered_sums_agree(device) -> None:
     found = []
     for ordered in (True, False):
         torch.use_deterministic_algorithms(ordered)
-        call = draw_seeded(CASES[2]).to(torch.float32, device)
+        call = draw_seeded(CASES[1]).to(torch.float32, device)
         found.append(results(call, call.run(triton.attention)))
     for once, again in zip(*found, strict=True):
         assert worst(once, again) < 1e-6

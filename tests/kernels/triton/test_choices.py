@@ -81,7 +81,7 @@ def test_tensors_on_the_cpu_are_refused_with_the_reason() -> None:
     x = torch.zeros(1, 3, 2, 4)
     given = (x, x[..., 0], x[0, 0, :, 0], x[:, :, 0], x[:, :, 0], torch.zeros(1, 2, 4, 4))
     assert device.why_not(x) == device.NO_DEVICE
-    assert f"not triton: {device.NO_DEVICE}" in kernels.explain("ssd", *given)
+    assert f"not triton: {device.NO_DEVICE.removesuffix(chr(46))}" in kernels.explain("ssd", *given)
 
 
 def test_a_missing_triton_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

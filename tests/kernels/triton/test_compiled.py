@@ -58,15 +58,15 @@ def test_recurrence() -> None:
 
 @pytest.mark.parametrize("past", [False, True])
 def test_attention(past: bool) -> None:
-    """Fresh rows without positions; and everything at once: a past, RoPE, grouped heads."""
+    """Fresh rows without positions; and a past, RoPE and grouped heads, without fading tokens."""
     spec = SPEC
     if past:
-        spec = AttentionSpec(window=64, refresh=32, slots=32, fading=2, lag=64, rope_theta=1e4)
-    groups = 1 if past else 2
-    q, kv = torch.randn(1, 96, 2, 64).bfloat16(), torch.randn(1, 96, 2, groups, 64).bfloat16()
-    faded, eps = torch.randn_like(kv), torch.rand(1, 96)
-    carry = empty_carry(spec, 1, groups, 64, kv)
-    leaves = [part.requires_grad_() for part in (q, kv, faded)]
+        spec = AttentionSpec(window=64, refresh=32, slots=32, rope_theta=1e4)
+    groups, size = (1, 32) if past else (2, 64)
+    q, kv = torch.randn(1, 96, 2, size).bfloat16(), torch.randn(1, 96, 2, groups, size).bfloat16()
+    faded, eps = None if past else torch.randn_like(kv), torch.rand(1, 96)
+    carry = empty_carry(spec, 1, groups, size, kv)
+    leaves = [part.requires_grad_() for part in (q, kv, faded) if part is not None]
     with compiling() as found:
         out = attention.attention(q, kv, faded, eps, carry, spec, None, not past).out
         torch.autograd.grad(out.sum(), leaves)
