@@ -44,14 +44,24 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, state: Any, lengths: Tensor | None, trace: list | None = None
     ) -> tuple[Tensor, State]:
+        x, state = self.mix(x, state, lengths, trace)
+        return self.feed(x), state
+
+    def mix(
+        self, x: Tensor, state: Any, lengths: Tensor | None, trace: list | None = None
+    ) -> tuple[Tensor, State]:
+        """The half of the block that looks along time."""
         if isinstance(self.mixer, BMojo):
             mixed, state = self.mixer(self.norm(x), state, lengths, trace)
         else:
             mixed, state = self.mixer(self.norm(x), state, lengths)
-        x = x + mixed
-        if self.mlp is not None and self.mlp_norm is not None:
-            x = x + self.mlp(self.mlp_norm(x))
-        return x, state
+        return x + mixed, state
+
+    def feed(self, x: Tensor) -> Tensor:
+        """The half that looks at each token alone."""
+        if self.mlp is None or self.mlp_norm is None:
+            return x
+        return x + self.mlp(self.mlp_norm(x))
 
 
 @dataclasses.dataclass
@@ -87,7 +97,10 @@ class Stack(nn.ModuleList):
         for index, (block, past) in enumerate(zip(self, before, strict=True)):
             seen = None if trace is None else len(trace)
             if self.gradient_checkpointing and self.training and trace is None:
-                x, new = checkpoint(block, x, past, lengths, use_reentrant=False)
+                # The halves apart: what is recomputed at once is then the larger of the two.
+                x, new = checkpoint(block.mix, x, past, lengths, use_reentrant=False)
+                if block.mlp is not None:
+                    x = checkpoint(block.feed, x, use_reentrant=False)
             else:
                 x, new = block(x, past, lengths, trace)
             if trace is not None:
