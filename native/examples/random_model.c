@@ -1,4 +1,4 @@
-/* The C interface from beginning to end: a small model of random weights reads a prompt and goes on.
+/* The C interface from beginning to end: a small model of random weights reads and goes on.
  *
  *   cmake -S native -B build/native -DSLM_PYTHON=OFF && cmake --build build/native
  *   cmake --install build/native --prefix /usr/local

@@ -1,5 +1,5 @@
-// operator new and, where the linker can redirect it, aligned_alloc: counted, and made to fail when a
-// test asks. A size is kept in front of each block of operator new.
+// operator new and, where the linker can redirect it, aligned_alloc: counted, and made to fail when
+// a test asks. A size is kept in front of each block of operator new.
 #include "alloc.h"
 
 #include <atomic>

@@ -1,7 +1,7 @@
 // The test harness: TEST(name) { ... } registers itself, CHECK reports and goes on.
 //
-// A failed CHECK prints the file, the line, what was claimed and what is so; a test fails when one of
-// its checks does. NOTE(text) says in what case the checks of this scope are (a seed, a type of
+// A failed CHECK prints the file, the line, what was claimed and what is so; a test fails when one
+// of its checks does. NOTE(text) says in what case the checks of this scope are (a seed, a type of
 // weights): it is printed with a failure only.
 #pragma once
 
@@ -44,7 +44,8 @@ void equal(const char* file, int line, const char* text, const A& a, const B& b)
   if (!(a == b)) fail(file, line, std::string(text) + ": " + show(a) + " is not " + show(b));
 }
 
-// How far `b` lies from `a`, as a part of the largest number of `a`; infinite when one is not finite.
+// How far `b` lies from `a`, as a part of the largest number of `a`; infinite when one is not
+// finite.
 double distance(const std::vector<float>& a, const std::vector<float>& b);
 // The same in the mean: root of the sum of squares of the difference over that of `a`.
 double mean_distance(const std::vector<float>& a, const std::vector<float>& b);

@@ -1,5 +1,5 @@
-// The edges of the C interface: every refusal is a status with a sentence and changes nothing, memory
-// may run out at any point, and reading on and on keeps no memory.
+// The edges of the C interface: every refusal is a status with a sentence and changes nothing,
+// memory may run out at any point, and reading on and on keeps no memory.
 #include <cstring>
 
 #include "alloc.h"
@@ -287,7 +287,7 @@ TEST(memory_may_run_out_anywhere) {
       const Tokens text = tokens(random, 80, config);
       const int32_t count = 80;
       Floats out(97), expected(97);
-      // Scratch grows at the first read: a new context each time. The stream is reset after failing.
+      // Scratch grows at the first read, so a new context each time; the stream is reset.
       const int calls = fail_everywhere([&] {
         slm_context* fresh = nullptr;
         const slm_status built = slm_context_create(model.get(), threads, &fresh);

@@ -138,7 +138,8 @@ TEST(matrix_products) {
           for (int n = 0; n < outputs; n++) {
             matrix.row(n, unpacked.data());
             double sum = 0;
-            for (int k = 0; k < inputs; k++) sum += left[size_t(row)][size_t(k)] * unpacked[size_t(k)];
+            for (int k = 0; k < inputs; k++)
+              sum += left[size_t(row)][size_t(k)] * unpacked[size_t(k)];
             exact.push_back(sum);
           }
         std::vector<Floats> found;
@@ -265,7 +266,8 @@ TEST(attention_rows) {
       scores.push_back(3 * s);
       if (j % 3 != 1) total += std::exp(3 * s);  // every third key is struck out
     }
-    for (int j = 0; j < n; j++) weights.push_back(j % 3 == 1 ? 0 : std::exp(scores[size_t(j)]) / total);
+    for (int j = 0; j < n; j++)
+      weights.push_back(j % 3 == 1 ? 0 : std::exp(scores[size_t(j)]) / total);
     for (int j = 0; j < n; j++)
       for (int i = 0; i < d; i++) mixed[size_t(i)] += weights[size_t(j)] * keys[size_t(j * ld + i)];
     each([&] {

@@ -179,7 +179,8 @@ TEST(threads_change_nothing) {
       const int vocab = one.config.vocab_size;
       const Model model = make(one.config, weights);
       Random random(12);
-      const Tokens text = tokens(random, kLength, one.config), more = tokens(random, 20, one.config);
+      const Tokens text = tokens(random, kLength, one.config);
+      const Tokens more = tokens(random, 20, one.config);
       std::vector<Floats> found;
       for (int threads : {1, 2, 3}) {
         const Context reader = context(model, threads);
