@@ -108,8 +108,8 @@ SLM_API slm_status slm_stream_set_slot_times(slm_stream* stream, int32_t layer,
 /* Read counts[i] tokens of stream i, those of stream 0 first in `tokens`. With `all` 0, logits is
  * (n, vocab): after the last token of each stream (rows of streams with count 0 are left alone);
  * with `all` 1 it is (sum of counts, vocab). NULL: no logits are computed. One call does all layers;
- * one token each is decoding, many are a prefill, and both may be mixed. On failure no stream has
- * moved. */
+ * one token each is decoding, many are a prefill, and both may be mixed. A call that is refused has
+ * moved no stream; after SLM_OUT_OF_MEMORY its streams must be reset or freed. */
 SLM_API slm_status slm_read(slm_context* context, int32_t n, slm_stream* const* streams,
                             const int32_t* counts, const int32_t* tokens, int32_t all,
                             float* logits);
