@@ -11,6 +11,7 @@ NAMES = {
     "cost": "time and bytes per decoded token far into a text, memory of training (10 minutes)",
     "recall": "recall beyond the window at equal state bytes (hours)",
     "speed": "decode, prefill and training against Transformers and llama.cpp (20 minutes)",
+    "gpu": "training and decoding on a CUDA device (refuses without one)",
     "language": "bits per byte at equal parameters and tokens (hours; needs ../shared/data)",
 }
 ALIASES = {"peers": "speed"}
