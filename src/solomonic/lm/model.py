@@ -34,7 +34,7 @@ class LanguageModel(nn.Module):
         self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
         self.blocks = Stack(config)
         self.norm = RMSNorm(config.hidden_size, config.norm_eps)
-        self.head = Linear(config.hidden_size, config.vocab_size)
+        self.head: nn.Linear = Linear(config.hidden_size, config.vocab_size)
         self.initialise()
         self.tie_weights()
 

@@ -84,7 +84,7 @@ def token_log_probs(
             f"tokens of shape {tuple(tokens.shape)} hold nothing to score; give (batch, length) "
             "with at least 2 columns, the first of which is only read."
         )
-    reached = model.init_state(len(tokens)) if state is None else state
+    reached: Any = model.init_state(len(tokens)) if state is None else state
     scores = []
     for begin in range(0, tokens.shape[1] - 1, chunk):
         targets = tokens[:, begin + 1 : begin + 1 + chunk]
