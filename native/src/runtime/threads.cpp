@@ -36,51 +36,61 @@ void Threads::stop() {
   {
     std::lock_guard<std::mutex> guard(mutex_);
     stop_.store(true);
-    turn_.fetch_add(1);
   }
   wake_.notify_all();
   for (std::thread& worker : workers_) worker.join();
 }
 
-void Threads::dispatch(const std::function<void(int)>& share) {
+void Threads::dispatch(int shares, const std::function<void(int, int)>& share) {
   share_ = &share;
-  left_.store(count_ - 1, std::memory_order_relaxed);
-  turn_.fetch_add(1);  // sequentially consistent with the count of sleepers read next
+  shares_ = shares;
+  next_.store(0);
+  open_.store(++turns_);  // sequentially consistent with the count of sleepers read next
   if (asleep_.load() > 0) {
     std::lock_guard<std::mutex> guard(mutex_);
     wake_.notify_all();
   }
-  take_share(0);
-  // On a machine with fewer free cores than threads, spinning would keep the worker from running.
-  for (int spins = 0; left_.load(std::memory_order_acquire) > 0; spins++)
+  take_shares(0);
+  // Closed before the workers inside are counted: one that comes later finds nothing open.
+  open_.store(0);
+  for (int spins = 0; inside_.load() > 0; spins++)
     if (spins < kSpins) relax();
     else std::this_thread::yield();
   if (starved_.exchange(false)) throw std::bad_alloc();
 }
 
-void Threads::take_share(int thread) noexcept {
-  try {
-    (*share_)(thread);
-  } catch (const std::bad_alloc&) {
-    starved_.store(true);
+void Threads::take_shares(int thread) noexcept {
+  for (int part; (part = next_.fetch_add(1)) < shares_;) {
+    try {
+      (*share_)(part, thread);
+    } catch (const std::bad_alloc&) {
+      starved_.store(true);
+    }
   }
 }
 
 void Threads::work(int thread) {
   uint64_t seen = 0;
+  const auto called = [&] {
+    const uint64_t open = open_.load();
+    return stop_.load() || (open != 0 && open != seen);
+  };
   for (;;) {
-    int spins = 0;
-    while (turn_.load(std::memory_order_acquire) == seen && spins++ < kSpins) relax();
-    if (turn_.load(std::memory_order_acquire) == seen) {
+    for (int spins = 0; !called() && spins < kSpins; spins++) relax();
+    if (!called()) {
       std::unique_lock<std::mutex> lock(mutex_);
       asleep_.fetch_add(1);
-      wake_.wait(lock, [&] { return turn_.load() != seen; });
+      wake_.wait(lock, called);
       asleep_.fetch_sub(1);
     }
     if (stop_.load()) return;
-    seen++;
-    take_share(thread);
-    left_.fetch_sub(1, std::memory_order_release);
+    inside_.fetch_add(1);
+    const uint64_t open = open_.load();
+    if (open != 0 && open != seen) {
+      seen = open;
+      take_shares(thread);
+    }
+    inside_.fetch_sub(1);
   }
 }
 

@@ -23,8 +23,9 @@ class Threads {
 
   int count() const { return count_; }
 
-  // body(task, thread) for every task in [0, tasks); each thread takes one contiguous range, so
-  // that which thread computes what, and with it every rounding, never depends on timing.
+  // body(task, thread) for every task in [0, tasks). Threads take contiguous shares as they come to
+  // them, so that nobody waits for a thread which the machine has given to another program. What a
+  // task computes must not depend on its thread: results then never depend on timing.
   // When memory runs out in a task, std::bad_alloc is thrown here after all threads are done;
   // `body` must throw nothing else.
   template <class Body>
@@ -33,24 +34,28 @@ class Threads {
       for (int task = 0; task < tasks; task++) body(task, 0);
       return;
     }
-    const std::function<void(int)> share = [&](int thread) {
-      const int first = int(int64_t(tasks) * thread / count_);
-      const int last = int(int64_t(tasks) * (thread + 1) / count_);
+    const int shares = tasks < 4 * count_ ? tasks : 4 * count_;
+    const std::function<void(int, int)> share = [&](int part, int thread) {
+      const int first = int(int64_t(tasks) * part / shares);
+      const int last = int(int64_t(tasks) * (part + 1) / shares);
       for (int task = first; task < last; task++) body(task, thread);
     };
-    dispatch(share);
+    dispatch(shares, share);
   }
 
  private:
-  void dispatch(const std::function<void(int)>& share);
+  void dispatch(int shares, const std::function<void(int, int)>& share);
   void work(int thread);
-  void take_share(int thread) noexcept;
+  void take_shares(int thread) noexcept;
   void stop();
 
   const int count_;
-  const std::function<void(int)>* share_ = nullptr;
-  std::atomic<uint64_t> turn_{0};
-  std::atomic<int> left_{0};
+  const std::function<void(int, int)>* share_ = nullptr;
+  int shares_ = 0;
+  uint64_t turns_ = 0;               // loops begun so far
+  std::atomic<uint64_t> open_{0};    // the loop that may be joined, 0 when there is none
+  std::atomic<int> next_{0};         // the first share nobody has taken
+  std::atomic<int> inside_{0};       // workers that may be looking at the loop
   std::atomic<int> asleep_{0};
   std::atomic<bool> stop_{false};
   std::atomic<bool> starved_{false};
