@@ -24,8 +24,8 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 # One layer of every kind, then mixtures; the grid below varies the settings of 'F' and 'B'.
-KINDS = ("T", "W", "M", "D", "F", "B")
-STACKS = ("MMMT", "BF", "WB", "DTB", "BB")
+KINDS = ("T", "W", "M", "D", "L", "F", "B")
+STACKS = ("MMMT", "BF", "WB", "DTB", "BB", "LWL")
 
 
 def small(**changes: Any) -> ModelConfig:

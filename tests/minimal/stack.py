@@ -9,6 +9,7 @@ from torch import Tensor
 
 from minimal.bmojo import Trace, bmojo
 from minimal.delta import delta
+from minimal.lstm import lstm
 from minimal.mamba2 import mamba2
 from minimal.transformer import attention, rms_norm, swiglu, under
 from solomonic.layers.config import ModelConfig
@@ -27,6 +28,8 @@ def mixer(
             return mamba2(p, config, u), None
         case "D":
             return delta(p, config, u), None
+        case "L":
+            return lstm(p, u), None
         case "F":
             return bmojo(p, config, u, slots=0)
         case "B":

@@ -41,6 +41,9 @@ def mixer_shapes(config: ModelConfig, letter: str) -> dict[str, tuple[int, ...]]
     if letter in "MD":
         return ssm_shapes(config, letter)
     d, size = config.hidden_size, config.head_size
+    if letter == "L":
+        matrices = {f"cell.weight_{side}_l0": (4 * d, d) for side in ("ih", "hh")}
+        return matrices | {f"cell.bias_{side}_l0": (4 * d,) for side in ("ih", "hh")}
     wide, narrow = config.num_attention_heads * size, config.key_value_heads * size
     shapes = {
         "query.weight": (wide, d),
@@ -84,7 +87,7 @@ def random_weights(config: ModelConfig, seed: int = 0) -> dict[str, Tensor]:
             return 0.7 * noise
         if name.endswith("dt_bias"):
             return noise - 2
-        if name == "embed.weight" or name.endswith(".bias"):
+        if name == "embed.weight" or name.rpartition(".")[2].startswith("bias"):
             return 0.5 * noise
         return noise / math.sqrt(math.prod(shape[1:]))
 

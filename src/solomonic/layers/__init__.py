@@ -10,6 +10,8 @@ from solomonic.layers.config import ModelConfig as ModelConfig
 from solomonic.layers.conv import ShortConv as ShortConv
 from solomonic.layers.delta import DeltaRule as DeltaRule
 from solomonic.layers.linear import Linear as Linear
+from solomonic.layers.lstm import LSTM as LSTM
+from solomonic.layers.lstm import LSTMState as LSTMState
 from solomonic.layers.mlp import SwiGLU as SwiGLU
 from solomonic.layers.norm import RMSNorm as RMSNorm
 from solomonic.layers.ssm import SSM as SSM

@@ -12,6 +12,7 @@ LAYER_KINDS = {
     "W": "sliding-window attention",
     "M": "selective state-space model (Mamba-2/SSD)",
     "D": "gated delta rule",
+    "L": "LSTM",
     "F": "B'MOJO-F: window and fading memory",
     "B": "B'MOJO: window, fading and eidetic memory",
 }

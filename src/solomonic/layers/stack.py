@@ -11,12 +11,13 @@ from solomonic.layers.bmojo import BMojo
 from solomonic.layers.checks import check_input
 from solomonic.layers.config import ModelConfig
 from solomonic.layers.delta import DeltaRule
+from solomonic.layers.lstm import LSTM
 from solomonic.layers.mlp import SwiGLU
 from solomonic.layers.norm import RMSNorm
 from solomonic.layers.ssm import SSM
 from solomonic.state import State
 
-Mixer = FullAttention | SSM | DeltaRule | BMojo
+Mixer = FullAttention | SSM | DeltaRule | LSTM | BMojo
 
 
 def mixer(config: ModelConfig, kind: str) -> Mixer:
@@ -27,6 +28,8 @@ def mixer(config: ModelConfig, kind: str) -> Mixer:
         return SSM(config)
     if kind == "D":
         return DeltaRule(config)
+    if kind == "L":
+        return LSTM(config)
     return BMojo(config, kind)
 
 
