@@ -1,0 +1,1 @@
+"""Speech data: manifests, importers, augmentation, feature banks, batches, synthetic speech."""
