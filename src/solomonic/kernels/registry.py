@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from solomonic.core import ConfigError
-from solomonic.kernels import attention, conv, delta, innovation, linear, selection, ssd
+from solomonic.kernels import attention, conv, delta, innovation, linear, selection, ssd, transducer
 
 
 def takes_all(*_args: object) -> str | None:
@@ -68,6 +68,18 @@ TABLE: dict[str, dict[str, Form]] = {
         "torch": Form(ssd.chunked),
         "native": Form(ssd.native.ssd, ssd.native.refuses),
         "triton": Form(ssd.triton.ssd, ssd.triton.refuses),
+    },
+    "transducer": {
+        "reference": Form(transducer.reference.transducer),
+        "torch": Form(transducer.wavefront),
+    },
+    "transducer_scores": {
+        "reference": Form(transducer.reference.scores),
+        "torch": Form(transducer.softmax.scores),
+    },
+    "transducer_slopes": {
+        "reference": Form(transducer.reference.slopes),
+        "torch": Form(transducer.softmax.slopes),
     },
 }
 
