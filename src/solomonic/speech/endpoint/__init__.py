@@ -1,1 +1,10 @@
 """When an utterance begins, when it is probably over and when it is over: two end-pointers."""
+
+from solomonic.speech.endpoint.config import EndpointConfig as EndpointConfig
+from solomonic.speech.endpoint.machine import Decision as Decision
+from solomonic.speech.endpoint.machine import Endpointer as Endpointer
+from solomonic.speech.endpoint.machine import EndpointState as EndpointState
+from solomonic.speech.endpoint.observation import Observation as Observation
+from solomonic.speech.endpoint.protocol import Downstream as Downstream
+from solomonic.speech.endpoint.protocol import Utterances as Utterances
+from solomonic.speech.endpoint.protocol import check_events as check_events
