@@ -73,13 +73,21 @@ TABLE: dict[str, dict[str, Form]] = {
         "reference": Form(transducer.reference.transducer),
         "torch": Form(transducer.wavefront),
     },
+    "transducer_hidden": {
+        "reference": Form(transducer.reference.hidden),
+        "torch": Form(transducer.cells.hidden),
+    },
     "transducer_scores": {
         "reference": Form(transducer.reference.scores),
-        "torch": Form(transducer.softmax.scores),
+        "torch": Form(transducer.cells.scores),
     },
     "transducer_slopes": {
         "reference": Form(transducer.reference.slopes),
-        "torch": Form(transducer.softmax.slopes),
+        "torch": Form(transducer.cells.slopes),
+    },
+    "transducer_spread": {
+        "reference": Form(transducer.reference.spread),
+        "torch": Form(transducer.cells.spread),
     },
 }
 

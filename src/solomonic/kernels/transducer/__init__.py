@@ -1,9 +1,7 @@
-"""Ops of the transducer (RNN-T) loss: the lattice, and the softmax over the vocabulary around it."""
+"""Ops of the transducer (RNN-T) loss: the lattice, and the joiner and the softmax in its cells."""
 
+from solomonic.kernels.transducer import cells as cells
 from solomonic.kernels.transducer import reference as reference
-from solomonic.kernels.transducer import softmax as softmax
-from solomonic.kernels.transducer.reference import NO_LABEL as NO_LABEL
-from solomonic.kernels.transducer.reference import PADDING as PADDING
 from solomonic.kernels.transducer.wavefront import transducer as wavefront
 
-__all__ = ["NO_LABEL", "PADDING", "reference", "softmax", "wavefront"]
+__all__ = ["cells", "reference", "wavefront"]

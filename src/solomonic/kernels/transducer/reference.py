@@ -104,6 +104,45 @@ def _add(ways: list[Tensor]) -> Tensor:
     return torch.stack(real).logsumexp(0) if real else ways[0].detach()
 
 
+def hidden(acoustic: Tensor, label: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The joiner's hidden layer in chosen cells: tanh(acoustic[rows] + label[columns]).
+
+    Args:
+        acoustic: (M, J).
+        label: (K, J).
+        rows, columns: (N,) int64.
+
+    Returns:
+        (N, J).
+    """
+    result = acoustic.new_empty(len(rows), acoustic.shape[1])
+    for n, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
+        result[n] = (acoustic[row] + label[column]).tanh()
+    return result
+
+
+def spread(
+    units: Tensor,
+    slope: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    to_acoustic: Tensor,
+    to_label: Tensor,
+) -> None:
+    """Add the slopes of `hidden` to those of its inputs.
+
+    Args:
+        units: (N, J) what `hidden` returned; its contents are lost.
+        slope: (N, J) slope of the loss along them; its contents are lost.
+        rows, columns: (N,) as `hidden` took them.
+        to_acoustic, to_label: (M, J) and (K, J), added to.
+    """
+    for n, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
+        inner = slope[n] * (1 - units[n] ** 2)
+        to_acoustic[row] += inner
+        to_label[column] += inner
+
+
 def scores(logits: Tensor, labels: Tensor, blank: int) -> tuple[Tensor, Tensor, Tensor]:
     """Log-probabilities of blank and of each cell's label, and the log-sum over the vocabulary.
 

@@ -18,7 +18,7 @@ def transducer(
     blank: Tensor, label: Tensor, frame_lengths: Tensor, target_lengths: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Same function as `reference.transducer`."""
-    rows, frames, width = blank.shape
+    _, frames, width = blank.shape
     t = torch.arange(frames, device=blank.device)[:, None]
     u = torch.arange(width, device=blank.device)
     inside = (t < frame_lengths[:, None, None]) & (u <= target_lengths[:, None, None])
@@ -40,7 +40,7 @@ def transducer(
 
 def _skewed(plane: Tensor) -> Tensor:
     """(B, T, W) -> (T + W - 1, B, W): out[n, :, u] = plane[:, n - u, u], -inf outside."""
-    rows, frames, width = plane.shape
+    _, frames, width = plane.shape
     # Lines one longer than they are apart slide by one cell each.
     turned = pad(plane.transpose(1, 2), (0, width), value=MINUS_INFINITY)  # (B, W, T + W)
     slid = turned.flatten(1)[:, : width * (frames + width - 1)]

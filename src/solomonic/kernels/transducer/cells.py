@@ -1,4 +1,4 @@
-"""What a transducer needs of the softmax over its vocabulary, cell by cell, in plain PyTorch.
+"""A transducer's joiner and softmax in chosen cells of the lattice, in plain PyTorch.
 
 Two numbers of the log-softmax of each cell go into the lattice, and two occupancies come back: the
 log-softmax itself is never made, and the slope takes the place of the logits (the function-merged
@@ -10,6 +10,25 @@ from torch import Tensor
 
 from solomonic.kernels.segments import compute_dtype
 from solomonic.kernels.transducer.reference import PADDING
+
+
+def hidden(acoustic: Tensor, label: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Same function as `reference.hidden`."""
+    return acoustic[rows].add_(label[columns]).tanh_()
+
+
+def spread(
+    units: Tensor,
+    slope: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    to_acoustic: Tensor,
+    to_label: Tensor,
+) -> None:
+    """Same function as `reference.spread`."""
+    inner = units.square_().neg_().add_(1).mul_(slope)
+    to_acoustic.index_add_(0, rows, inner)
+    to_label.index_add_(0, columns, inner)
 
 
 def scores(logits: Tensor, labels: Tensor, blank: int) -> tuple[Tensor, Tensor, Tensor]:
