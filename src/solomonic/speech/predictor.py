@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
 
-from solomonic.layers import LSTM, LSTMState, ModelConfig
+from solomonic.layers import LSTM, ModelConfig
 from solomonic.speech.config import TransducerConfig
 from solomonic.state import State, field
 

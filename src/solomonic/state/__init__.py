@@ -4,6 +4,7 @@ from solomonic.state.base import State as State
 from solomonic.state.base import field as field
 from solomonic.state.files import load as load
 from solomonic.state.files import save as save
+from solomonic.state.ops import concatenate as concatenate
 from solomonic.state.ops import detach as detach
 from solomonic.state.ops import gather as gather
 from solomonic.state.ops import hold as hold

@@ -1,5 +1,6 @@
-"""Operations on whole states: per-row reset and hold, row selection for beams, size in bytes."""
+"""Operations on whole states: per-row reset and hold, selecting and joining rows, size in bytes."""
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
@@ -29,6 +30,18 @@ def gather(state: AnyState, index: Tensor) -> AnyState:
     `index` is int64 of any length: rows may repeat or be dropped.
     """
     return state.map(lambda _, x: x.index_select(0, index))
+
+
+def concatenate(states: Sequence[AnyState]) -> AnyState:
+    """One state with the rows of all `states`, in order: streams that are read together.
+
+    Raises:
+        ShapeError: there are none.
+    """
+    if not states:
+        raise ShapeError("there are no states to concatenate; give at least one.")
+    first, *others = states
+    return first.map(lambda _, *parts: torch.cat(parts), *others)
 
 
 def detach(state: AnyState) -> AnyState:

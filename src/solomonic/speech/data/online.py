@@ -1,0 +1,122 @@
+"""Augmentation on log-mel frames, drawn anew each time an utterance is read.
+
+Powers add, so noise is mixed in by the logarithm of a sum of exponentials; a change of volume is a
+constant. What has to be done on samples (speed, reverberation) is in `augment`.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from solomonic.core import Config, require
+
+SILENCE = -15.942385  # a bin of digital silence: log(2^-23), the floor of kaldi-native-fbank
+_DECIBEL = np.log(10.0) / 10.0  # nats of power
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OnlineConfig(Config):
+    """How frames are changed in training. All draws are uniform.
+
+    Raises:
+        ConfigError: a value out of range.
+    """
+
+    lead_ms: float = 400.0
+    """Most silence put before an utterance."""
+    tail_ms: float = 600.0
+    """Most silence put after it; the least is `tail_min_ms`."""
+    tail_min_ms: float = 240.0
+    volume_db: tuple[float, float] = (-14.0, 8.0)
+    noise: float = 0.5
+    """Share of utterances with noise."""
+    snr_db: tuple[float, float] = (3.0, 30.0)
+    time_masks: int = 6
+    """Masks an utterance, at most one for each 30 frames."""
+    time_mask_frames: int = 20
+    bin_masks: int = 2
+    bin_mask_bins: int = 20
+
+    def __post_init__(self) -> None:
+        for name in ("volume_db", "snr_db"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has only lists
+            low, high = getattr(self, name)
+            require(low <= high, f"{name} = {low, high} must be a low and a high number.")
+        require(0 <= self.noise <= 1, f"noise = {self.noise} must lie in [0, 1].")
+        require(
+            0 <= self.tail_min_ms <= self.tail_ms,
+            f"tail_min_ms = {self.tail_min_ms} must lie between 0 and tail_ms = {self.tail_ms}.",
+        )
+        for name in ("lead_ms", "time_masks", "time_mask_frames", "bin_masks", "bin_mask_bins"):
+            require(getattr(self, name) >= 0, f"{name} must not be negative.")
+
+
+def pad(frames: np.ndarray, lead: int, tail: int) -> np.ndarray:
+    """(T, bins) with `lead` and `tail` frames of digital silence around it."""
+    return np.pad(frames, ((lead, tail), (0, 0)), constant_values=SILENCE)
+
+
+def change(
+    frames: np.ndarray,
+    config: OnlineConfig,
+    noises: Sequence[np.ndarray],
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """One drawn version of an utterance's frames (T, bins) at 10 ms: padded, louder or softer,
+    noisy, masked. The input is left alone.
+
+    Args:
+        noises: frames (n, bins) of recorded noise to draw from; may be empty.
+    """
+    lead = int(generator.integers(0, int(config.lead_ms / 10) + 1))
+    tail = int(generator.integers(int(config.tail_min_ms / 10), int(config.tail_ms / 10) + 1))
+    frames = pad(frames.astype(np.float32), lead, tail)
+    frames = frames + np.float32(generator.uniform(*config.volume_db) * _DECIBEL)
+    if generator.random() < config.noise:
+        noise = draw_noise(len(frames), frames.shape[1], noises, generator)
+        frames = mix(frames, noise, generator.uniform(*config.snr_db))
+    frames = np.maximum(frames, np.float32(SILENCE))
+    return mask(frames, config, generator)
+
+
+def mix(frames: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+    """Add noise (T, bins) at a signal-to-noise ratio in decibels, by the mean powers of the louder
+    half of the frames and of the noise."""
+    power = np.sort(np.exp(frames).mean(axis=1))[len(frames) // 2 :].mean()
+    level = np.log(power) - np.log(np.exp(noise).mean()) - snr_db * _DECIBEL
+    return np.logaddexp(frames, noise + np.float32(level))
+
+
+def draw_noise(
+    steps: int, bins: int, noises: Sequence[np.ndarray], generator: np.random.Generator
+) -> np.ndarray:
+    """(steps, bins) log-mel frames of noise: a recorded one, repeated to the length, or a coloured
+    stationary one whose frames scatter as those of Gaussian noise do."""
+    if len(noises) and generator.random() < 0.6:
+        noise = noises[int(generator.integers(len(noises)))].astype(np.float32)
+        start = int(generator.integers(len(noise)))
+        return noise[(start + np.arange(steps)) % len(noise)]
+    place = np.linspace(0, 1, bins)
+    tilt = generator.uniform(-5, 3) * place + generator.uniform(-1, 1) * np.cos(np.pi * place)
+    # A bin of width k spectral lines has a power with about 2k degrees of freedom.
+    lines = 1 + 6 * place
+    scatter = generator.gamma(lines, 1 / lines, size=(steps, bins))
+    return (tilt + np.log(scatter + 1e-6)).astype(np.float32)
+
+
+def mask(frames: np.ndarray, config: OnlineConfig, generator: np.random.Generator) -> np.ndarray:
+    """SpecAugment without warping (Park et al., arXiv 1904.08779): stretches of time and bands of
+    bins become the utterance's mean. Returns a new array."""
+    frames = frames.copy()
+    steps, bins = frames.shape
+    fill = frames.mean()
+    for _ in range(min(config.time_masks, steps // 30)):
+        size = int(generator.integers(0, config.time_mask_frames + 1))
+        start = int(generator.integers(0, max(steps - size, 1)))
+        frames[start : start + size] = fill
+    for _ in range(config.bin_masks):
+        size = int(generator.integers(0, config.bin_mask_bins + 1))
+        start = int(generator.integers(0, max(bins - size, 1)))
+        frames[:, start : start + size] = fill
+    return frames
