@@ -1,0 +1,193 @@
+"""The decoder: many streams at once, each with its own `Search`, in step frame by frame."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from solomonic.core import DataError, ShapeError, VocabularyError
+from solomonic.speech.biasing.protocol import Bias
+from solomonic.speech.decode.config import DecodeConfig
+from solomonic.speech.decode.graph import Path, Record, log_posterior
+from solomonic.speech.decode.record import Node
+from solomonic.speech.decode.result import DecodeResult, Hypothesis, Partial
+from solomonic.speech.decode.scorer import Scorer
+from solomonic.speech.decode.search import Search
+from solomonic.speech.words import WORD_START, words_of
+
+if TYPE_CHECKING:
+    from solomonic.text.pieces import WordPieces
+
+_MOST_PATHS = 256  # looked at for an N-best list of different texts
+
+
+class Decoder:
+    """A function of model and settings; it holds no stream's state and serves any number.
+
+    The joint network's weights are copied: make a new decoder when the model has changed.
+
+    Args:
+        model: a `Transducer`, or anything with its `config.frame_seconds`, `predictor.start`,
+            `predictor.step` and `joint`.
+        pieces: the vocabulary, blank first.
+    """
+
+    def __init__(
+        self, model: Any, pieces: "WordPieces", config: DecodeConfig | None = None
+    ) -> None:
+        self.config = config or DecodeConfig()
+        self.pieces = pieces
+        self.frame_seconds = float(model.config.frame_seconds)
+        self._scorer = Scorer(model)
+        if len(pieces.pieces) != self._scorer.vocab_size:
+            raise VocabularyError(
+                f"the vocabulary has {len(pieces.pieces)} pieces and the model "
+                f"{self._scorer.vocab_size}; use the word pieces it was trained with."
+            )
+        self._starts = [piece.startswith(WORD_START) for piece in pieces.pieces]
+
+    def start(self, bias: Bias | None = None, first_frame: int = 0) -> Search:
+        """A search for one utterance of one stream.
+
+        Args:
+            bias: personal words; None: none.
+            first_frame: number of the first frame in the stream, from which times are counted.
+        """
+        return Search(self.config, bias, self._starts, first_frame)
+
+    @torch.inference_mode()
+    def advance(
+        self,
+        searches: Sequence[Search],
+        acoustic: Tensor,
+        lengths: Tensor | Sequence[int] | None = None,
+    ) -> None:
+        """Decode the next frames of every search, in place.
+
+        A stream's result does not depend on who shares the call or on how frames are cut into
+        calls.
+
+        Args:
+            acoustic: (B, T, J), one row a search.
+            lengths: how many frames of each row count; None: all.
+
+        Raises:
+            ShapeError: sizes do not fit. DataError: a frame holds NaN or infinity. In both cases
+                no search has been changed.
+        """
+        rows = self._scorer.rows(acoustic)
+        counts = self._counts(searches, rows, lengths)
+        for row, count in zip(rows, counts, strict=True):
+            if not np.isfinite(row[:count]).all():
+                raise DataError(
+                    "the model gave NaN or infinity for a frame; check the audio for samples that "
+                    "are not numbers, and the model."
+                )
+        for frame in range(max(counts, default=0)):
+            here = [i for i, count in enumerate(counts) if frame < count]
+            self._frame([searches[i] for i in here], [rows[i, frame] for i in here])
+
+    def _frame(self, searches: list[Search], rows: list[np.ndarray]) -> None:
+        """One frame of each search, in rounds: everything that is asked for is computed at once."""
+        running = [(steps := search.steps(), next(steps)) for search in searches]
+        while running:
+            self._scorer.predict([prefix for _, asked in running for prefix in asked])
+            answers = self._scorer.log_probs(rows, [asked for _, asked in running])
+            still, still_rows = [], []
+            for (steps, _), answer, row in zip(running, answers, rows, strict=True):
+                try:
+                    still.append((steps, steps.send(answer)))
+                    still_rows.append(row)
+                except StopIteration:
+                    continue
+            running, rows = still, still_rows
+
+    def _counts(
+        self, searches: Sequence[Search], rows: np.ndarray, lengths: Tensor | Sequence[int] | None
+    ) -> list[int]:
+        if len(searches) != len(rows):
+            raise ShapeError(f"{len(searches)} searches got acoustic vectors of {len(rows)}.")
+        if len({id(search) for search in searches}) < len(searches):
+            raise ShapeError("a search is in the call twice; give each of them one row.")
+        if lengths is None:
+            return [rows.shape[1]] * len(searches)
+        counts = [int(count) for count in lengths]
+        if len(counts) != len(rows) or any(not 0 <= n <= rows.shape[1] for n in counts):
+            raise ShapeError(
+                f"lengths {counts} do not fit acoustic vectors of {len(rows)} streams and "
+                f"{rows.shape[1]} frames."
+            )
+        return counts
+
+    def partial(self, search: Search) -> Partial:
+        """The best hypothesis now; the search is not changed."""
+        best = search.best
+        emissions = _emissions(best.node)
+        tokens = [node.token for node in emissions]
+        frames = [node.frame for node in emissions]
+        surely = [node.surely for node in emissions]
+        words = words_of(tokens, frames, surely, self.pieces, self.frame_seconds)
+        depth = search.stability.prefix.depth
+        stable = words_of(tokens[:depth], frames, surely, self.pieces, self.frame_seconds)
+        return Partial(
+            text=" ".join(word.text for word in words),
+            tokens=tuple(tokens),
+            frames=tuple(frames),
+            words=words,
+            stable_words=len(stable),
+            log_prob=best.mass,
+            pause_frames=search.pause_frames(),
+            blank_frames=search.frames_since_label(best),
+            blank_probability=float(np.exp(best.blank)),
+        )
+
+    def finish(self, search: Search) -> DecodeResult:
+        """The result if the utterance ended here; the search is not changed and may go on."""
+        record = Record(search)
+        posteriors = None
+        lattice = None
+        if self.config.lattice:
+            posteriors = record.posteriors(self.config.confidence_scale)
+            lattice = record.lattice(tuple(self.pieces.pieces), self.frame_seconds)
+        nbest: dict[str, Hypothesis] = {}
+        for count, path in enumerate(record.paths()):
+            hypothesis = self._hypothesis(path, posteriors)
+            nbest.setdefault(hypothesis.text, hypothesis)
+            if len(nbest) == self.config.nbest or count == _MOST_PATHS:
+                break
+        return DecodeResult(list(nbest.values()), lattice, search.frame)
+
+    def _hypothesis(
+        self, path: Path, posteriors: dict[int, list[tuple[int, float]]] | None
+    ) -> Hypothesis:
+        tokens = tuple(node.token for node in path.emissions)
+        frames = tuple(node.frame for node in path.emissions)
+        surely = [node.surely for node in path.emissions]
+        if posteriors is not None:
+            surely = [
+                log_posterior(posteriors, token, frame)
+                for token, frame in zip(tokens, frames, strict=True)
+            ]
+        words = words_of(tokens, frames, surely, self.pieces, self.frame_seconds)
+        return Hypothesis(
+            text=" ".join(word.text for word in words),
+            tokens=tokens,
+            frames=frames,
+            log_probs=tuple(node.log_prob for node in path.emissions),
+            words=tuple(words),
+            acoustic=path.acoustic,
+            bias=path.bias,
+            log_prob=path.score - path.bias,
+        )
+
+
+def _emissions(node: Node) -> list[Node]:
+    """The emissions up to and including `node`, along the path that stayed."""
+    found: list[Node] = []
+    while node.ways:
+        if node.token:
+            found.append(node)
+        node = node.ways[0].source
+    return found[::-1]

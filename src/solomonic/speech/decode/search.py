@@ -1,0 +1,106 @@
+"""One stream's search: its hypotheses and everything that must be remembered from frame to frame.
+
+A `Search` is a plain value of its stream: nothing of it depends on other streams, or on how the
+audio is cut. Silence adds nothing to it; it grows with the words of the utterance only.
+"""
+
+import math
+
+import numpy as np
+
+from solomonic.speech.biasing.protocol import Bias
+from solomonic.speech.decode.beam import Steps, beam_frame, greedy_frame
+from solomonic.speech.decode.config import DecodeConfig
+from solomonic.speech.decode.prefix import Prefix, PrefixTree
+from solomonic.speech.decode.record import Hyp, Node
+from solomonic.speech.decode.stability import Stability
+
+_SWEEP = 32  # frames
+
+
+class Search:
+    """Made by `Decoder.start`, advanced by `Decoder.advance`.
+
+    Attributes:
+        frame: number of the next encoder frame.
+        first_frame: number of the first one.
+        hyps: the hypotheses; never empty.
+        greedy: the prefix of the greedy path, which always is one of them.
+        stability: what is stable of the words.
+    """
+
+    def __init__(
+        self, config: DecodeConfig, bias: Bias | None, starts: list[bool], first_frame: int
+    ) -> None:
+        self.config, self.bias = config, bias
+        self.frame = self.first_frame = first_frame
+        self.tree = PrefixTree(bias, starts, config.label_context)
+        root = self.tree.root
+        self.hyps = [Hyp(root, 0.0, 0.0, Node(first_frame, 0, 0.0, ()))]
+        self.greedy = root
+        self.stability = Stability(root, starts, config.stable_frames)
+        self._size = len(starts)
+        self._rows: dict[int, np.ndarray] = {}
+
+    def steps(self) -> Steps:
+        """Decode the next frame; see `beam`."""
+        if self.config.method == "greedy":
+            yield from greedy_frame(self)
+        else:
+            yield from beam_frame(self)
+        self._settle()
+        self.frame += 1
+
+    @property
+    def best(self) -> Hyp:
+        """The best hypothesis so far."""
+        return max(self.hyps, key=lambda hyp: hyp.total)
+
+    def frames_since_label(self, hyp: Hyp) -> int:
+        """Frames since its last label, or since the start."""
+        return self.frame - (hyp.node.frame + 1 if hyp.node.token else self.first_frame)
+
+    def pause_frames(self) -> float:
+        """Expected number of frames since the last label: over the hypotheses, by probability."""
+        best = self.best.total
+        weights = [math.exp(hyp.total - best) for hyp in self.hyps]
+        pauses = [self.frames_since_label(hyp) for hyp in self.hyps]
+        return sum(w * p for w, p in zip(weights, pauses, strict=True)) / sum(weights)
+
+    def final(self, prefix: Prefix) -> float:
+        """What biasing pays or takes back if the utterance ends here."""
+        return 0.0 if self.bias is None else self.bias.final(prefix.bias_state)
+
+    def biased(self, log_probs: np.ndarray, prefixes: list[Prefix]) -> np.ndarray:
+        """Scores of the next symbol (n, V) with what biasing would pay for it."""
+        if self.bias is None:
+            return log_probs
+        return log_probs + np.array([self._paid(prefix.bias_state) for prefix in prefixes])
+
+    def _paid(self, state: int) -> np.ndarray:
+        assert self.bias is not None
+        scores = getattr(self.bias, "scores", None)
+        if scores is not None:
+            return scores(state)
+        row = self._rows.get(state)
+        if row is None:
+            if len(self._rows) >= 256:
+                self._rows.clear()
+            paid = [self.bias.step(state, token)[1] for token in range(1, self._size)]
+            row = self._rows[state] = np.array([0.0, *paid])
+        return row
+
+    def _settle(self) -> None:
+        """After a frame: stable words, and forgetting."""
+        best = self.hyps[0].total
+        near = [h.prefix for h in self.hyps if h.total >= best - self.config.stable_beam]
+        if self.stability.observe(near):
+            stable = self.stability.prefix
+            self.hyps = [hyp for hyp in self.hyps if stable.begins(hyp.prefix)]
+            if not stable.begins(self.greedy):
+                self.greedy = self.hyps[0].prefix  # the greedy path goes on from the best
+        for hyp in self.hyps:
+            hyp.prefix.used = self.frame
+        if self.frame % _SWEEP == 0:
+            alive = [hyp.prefix for hyp in self.hyps]
+            self.tree.sweep(alive, self.stability.prefix, self.frame - _SWEEP)
