@@ -1,6 +1,7 @@
 """Words of a hypothesis: text, times and confidence, joined from word pieces."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Protocol
@@ -64,4 +65,4 @@ def words_of(
 def spans(tokens: Sequence[int], pieces: Sequence[str]) -> list[tuple[int, int]]:
     """For each word the number of its first token and that of the one after its last."""
     firsts = [i for i, token in enumerate(tokens) if not i or pieces[token].startswith(WORD_START)]
-    return list(zip(firsts, [*firsts[1:], len(tokens)], strict=True))
+    return list(itertools.pairwise([*firsts, len(tokens)]))
