@@ -1,4 +1,11 @@
 """Personal words: phrase lists, classes opened per request, and attention over a context list."""
 
+from solomonic.speech.biasing.carriers import read_carriers as read_carriers
+from solomonic.speech.biasing.grammar import Catalogue as Catalogue
+from solomonic.speech.biasing.grammar import ClassGraph as ClassGraph
+from solomonic.speech.biasing.phrases import Dropped as Dropped
+from solomonic.speech.biasing.phrases import Phrase as Phrase
+from solomonic.speech.biasing.phrases import read_phrases as read_phrases
 from solomonic.speech.biasing.protocol import Bias as Bias
+from solomonic.speech.biasing.request import Biasing as Biasing
 from solomonic.speech.biasing.trie import PhraseGraph as PhraseGraph
