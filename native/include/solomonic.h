@@ -193,6 +193,39 @@ SLM_API int64_t slm_delta_states(const slm_delta* op);
 SLM_API slm_status slm_delta_forward(const slm_delta* op, int32_t threads);
 SLM_API slm_status slm_delta_backward(const slm_delta* op, int32_t threads);
 
+/* Cells of a transducer's joiner, `count` of them, `width` hidden units and `outputs` outputs each.
+ * Everything is float32 without gaps; each function reads and writes only what it names. */
+typedef struct slm_transducer_cells {
+  int64_t count;
+  int32_t width, outputs, blank;
+  const int64_t *rows, *columns; /* (N): frame and label position of each cell */
+  const int64_t* labels;         /* (N): the label that may follow; -1: none, -2: no cell */
+  const float *acoustic, *label; /* (frames, width), (positions, width) */
+  float *units, *slope;          /* (N, width) */
+  float* logits;                 /* (N, outputs) */
+  float *stay, *move, *total;    /* (N) */
+  float *to_acoustic, *to_label; /* shaped like acoustic and label, added to */
+} slm_transducer_cells;
+
+/* units from acoustic and label, by rows and columns */
+SLM_API slm_status slm_transducer_hidden(const slm_transducer_cells* op, int32_t threads);
+/* to_acoustic and to_label from units and slope, by rows and columns */
+SLM_API slm_status slm_transducer_spread(const slm_transducer_cells* op, int32_t threads);
+/* log-probabilities stay and move, and total, from logits and labels */
+SLM_API slm_status slm_transducer_scores(const slm_transducer_cells* op, int32_t threads);
+/* slopes over the logits from labels, total and the occupancies stay and move */
+SLM_API slm_status slm_transducer_slopes(const slm_transducer_cells* op, int32_t threads);
+
+/* Sum over all paths of each row of a transducer's lattice, in float64 inside. */
+typedef struct slm_transducer {
+  int32_t rows, frames, labels;
+  slm_array blank, label;                        /* (B, T, U + 1), (B, T, U), float32 */
+  const int64_t *frame_lengths, *target_lengths; /* (B) */
+  float *nll, *gone, *said;                      /* (B), and shaped like blank and label */
+} slm_transducer;
+
+SLM_API slm_status slm_transducer_lattice(const slm_transducer* op, int32_t threads);
+
 /* c (m, n) = a b, float32: a (m, k) and b (k, n) are row-major, or with `turned` stored as their
  * transposes. Meant for large products; rows of c are ldc apart. */
 typedef struct slm_matmul {

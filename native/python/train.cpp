@@ -93,6 +93,23 @@ slm_matmul matmul_of(const Fields& fields) {
   return op;
 }
 
+slm_transducer_cells cells_of(const Fields& fields) {
+  slm_transducer_cells op = {};
+  SLM_FIELD(count), SLM_FIELD(width), SLM_FIELD(outputs), SLM_FIELD(blank), SLM_FIELD(rows);
+  SLM_FIELD(columns), SLM_FIELD(labels), SLM_FIELD(acoustic), SLM_FIELD(label), SLM_FIELD(units);
+  SLM_FIELD(slope), SLM_FIELD(logits), SLM_FIELD(stay), SLM_FIELD(move), SLM_FIELD(total);
+  SLM_FIELD(to_acoustic), SLM_FIELD(to_label);
+  return op;
+}
+
+slm_transducer transducer_of(const Fields& fields) {
+  slm_transducer op = {};
+  SLM_FIELD(rows), SLM_FIELD(frames), SLM_FIELD(labels), SLM_FIELD(blank), SLM_FIELD(label);
+  SLM_FIELD(frame_lengths), SLM_FIELD(target_lengths), SLM_FIELD(nll), SLM_FIELD(gone);
+  SLM_FIELD(said);
+  return op;
+}
+
 template <class Op>
 void bind(nb::module_& module, const char* name, Op (*read)(const Fields&),
           slm_status (*run)(const Op*, int32_t)) {
@@ -127,4 +144,9 @@ void bind_train(nb::module_& module) {
     return slm_delta_states(&op);
   });
   bind(module, "matmul", matmul_of, slm_matmul_run);
+  bind(module, "transducer_lattice", transducer_of, slm_transducer_lattice);
+  bind(module, "transducer_hidden", cells_of, slm_transducer_hidden);
+  bind(module, "transducer_spread", cells_of, slm_transducer_spread);
+  bind(module, "transducer_scores", cells_of, slm_transducer_scores);
+  bind(module, "transducer_slopes", cells_of, slm_transducer_slopes);
 }

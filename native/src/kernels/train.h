@@ -7,6 +7,7 @@
 #include "train_delta.h"
 #include "train_linear.h"
 #include "train_ssd.h"
+#include "train_transducer.h"
 
 namespace slm {
 namespace SLM_ISA {
@@ -23,6 +24,10 @@ static const TrainKernels train_kernels = {
     delta_forward,
     delta_backward,
     delta_scratch,
+    hidden_row,
+    spread_row,
+    log_sum,
+    softmax_slope,
     pack_panels,
     transpose,
     sum_rows,

@@ -109,6 +109,13 @@ struct TrainKernels {
   void (*delta_forward)(const DeltaTask&, float* scratch);
   void (*delta_backward)(const DeltaTask&, float* scratch);
   int64_t (*delta_scratch)(const DeltaTask&, bool backward);
+  // Rows of a transducer's cells: units = tanh(acoustic + label); slope * (1 - units^2) added to
+  // both; log(sum(exp)); x = mass * exp(x - total) in place.
+  void (*hidden_row)(const float* acoustic, const float* label, int n, float* units);
+  void (*spread_row)(const float* units, const float* slope, int n, float* to_acoustic,
+                     float* to_label);
+  float (*log_sum)(const float* x, int n);
+  void (*softmax_slope)(float* x, int n, float total, float mass);
   // b (k, n), rows ldb apart, into panels of 64 columns for product_f32; turned: b is (n, k).
   void (*pack_panels)(const float* b, int64_t ldb, int k, int n, bool turned, float* panels);
   // b (n, m) = a (m, n) turned.

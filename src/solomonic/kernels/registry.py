@@ -72,22 +72,27 @@ TABLE: dict[str, dict[str, Form]] = {
     "transducer": {
         "reference": Form(transducer.reference.transducer),
         "torch": Form(transducer.wavefront),
+        "native": Form(transducer.native.transducer, transducer.native.refuses_lattice),
     },
     "transducer_hidden": {
         "reference": Form(transducer.reference.hidden),
         "torch": Form(transducer.cells.hidden),
+        "native": Form(transducer.native.hidden, transducer.native.refuses_hidden),
     },
     "transducer_scores": {
         "reference": Form(transducer.reference.scores),
         "torch": Form(transducer.cells.scores),
+        "native": Form(transducer.native.scores, transducer.native.refuses_scores),
     },
     "transducer_slopes": {
         "reference": Form(transducer.reference.slopes),
         "torch": Form(transducer.cells.slopes),
+        "native": Form(transducer.native.slopes, transducer.native.refuses_slopes),
     },
     "transducer_spread": {
         "reference": Form(transducer.reference.spread),
         "torch": Form(transducer.cells.spread),
+        "native": Form(transducer.native.spread, transducer.native.refuses_spread),
     },
 }
 
