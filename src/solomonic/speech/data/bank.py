@@ -101,13 +101,18 @@ def build_bank(
     seed: int = 0,
     workers: int = 2,
     progress: Progress | None = None,
+    drop_unspoken: bool = False,
 ) -> FeatureBank:
     """Build (or go on building, or just open) the bank of one split of some manifests.
 
-    Recordings marked unclear (`manifest.UNCLEAR`) are left out; the index's "left_out" counts
+    Recordings marked unclear (`manifest.UNCLEAR`), and with `drop_unspoken` those whose text still
+    holds digits or foreign letters once normalised, are left out; the index's "left_out" counts
     them. See `build` for the rest.
     """
     utterances, left_out = drop_unclear(read_manifest(manifests, split))
+    if drop_unspoken:
+        spoken = [u for u in utterances if is_spoken(normalise(u.text or ""))]
+        utterances, left_out = spoken, left_out + len(utterances) - len(spoken)
     return build(
         utterances,
         out,
