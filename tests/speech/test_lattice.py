@@ -71,6 +71,7 @@ def test_pieces_are_joined_to_words() -> None:
         ({"bias": ["a", "b", "c", "d"]}, "bias must be numbers"),
         ({"symbols": ("<eps>", "on", "off")}, r'symbols\[0\] of a lattice is ""'),
         ({"symbols": ("", "on", "")}, "symbol 2 .* must be text"),
+        ({"symbols": ("", "on", "\ud800")}, "symbol 2 .* must be text"),
         ({"symbols": ("", "on", "on")}, "symbol 2 .* is there twice"),
         ({"frame_seconds": 0.0}, "frame_seconds must be positive"),
         ({"frame_seconds": float("nan")}, "frame_seconds must be positive"),

@@ -19,4 +19,9 @@ from solomonic.speech.lattice.prune import arc_losses as arc_losses
 from solomonic.speech.lattice.prune import density as density
 from solomonic.speech.lattice.prune import prune as prune
 from solomonic.speech.lattice.prune import prune_to_bytes as prune_to_bytes
+from solomonic.speech.lattice.wire import DEFAULT_LIMIT as DEFAULT_LIMIT
+from solomonic.speech.lattice.wire import LatticeMessage as LatticeMessage
+from solomonic.speech.lattice.wire import decode_message as decode_message
+from solomonic.speech.lattice.wire import encode_message as encode_message
+from solomonic.speech.lattice.wire import limit_for as limit_for
 from solomonic.speech.lattice.words import word_lattice as word_lattice

@@ -4,6 +4,7 @@ Nodes are moments and arcs are labels with their scores; every way from the firs
 is a hypothesis. The decoder builds one (of pieces), everything else in this folder reads it.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import ArrayLike
 from solomonic.core import DataError
 
 WORD_MARK = "\u2581"  # what SentencePiece puts in front of a piece that starts a word
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +179,8 @@ def _check_symbols(symbols: tuple[str, ...]) -> None:
         raise DataError('symbols[0] of a lattice is "", the empty label.')
     seen: set[str] = set()
     for index, symbol in enumerate(symbols):
-        if not isinstance(symbol, str) or (index and not symbol):
+        # A lone surrogate is no character of any text and cannot be written to a file.
+        if not isinstance(symbol, str) or (index and not symbol) or _SURROGATE.search(symbol):
             raise DataError(f"symbol {index} of a lattice must be text, not {symbol!r}.")
         if symbol in seen:
             raise DataError(f"symbol {index} of a lattice, {symbol!r}, is there twice.")
