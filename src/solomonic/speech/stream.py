@@ -1,0 +1,273 @@
+"""One stream of audio on its way through the recogniser: what is buffered, searched and said.
+
+Audio of any rate and cut -> samples at 16 kHz -> frames every 10 ms -> blocks of one encoder frame
+(60 ms). Everything behind the blocks works block by block, counted from the start of the stream, so
+nothing that is said depends on how the audio was handed over.
+
+While nobody speaks the encoder and the search do not run: the last blocks are kept, and go in first
+once the voice detector hears speech. So a silent hour costs no words and no memory.
+"""
+
+import dataclasses
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from solomonic.core import ConfigError, DataError
+from solomonic.speech.audio import StreamResampler, check_samples
+from solomonic.speech.data.online import SILENCE
+from solomonic.speech.endpoint import Endpointer, Observation, Utterances
+from solomonic.speech.events import Event, Partial, StableWords
+from solomonic.speech.features import FeatureStream
+from solomonic.speech.result import Result, join
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from solomonic.speech.decode import Search
+    from solomonic.speech.encoder import EncoderState
+    from solomonic.speech.endpoint.voice import VoiceState
+    from solomonic.speech.recognizer import Recognizer
+
+LEAD_BLOCKS = 6
+"""Blocks from before the detected start that are decoded too: 360 ms, of which the detector's own
+delay is a part."""
+TAIL_BLOCKS = 8
+"""Blocks of silence behind the end of the input, so that the last word comes out: 480 ms."""
+_NO_FRAMES = np.empty((0, 0), np.float32)
+
+
+@dataclasses.dataclass
+class Live:
+    """The utterance under way.
+
+    first: number of the block at which the search began.
+    hidden: the encoder's last output (1, 1, D).
+    said: the text and the count of stable words that events have told.
+    """
+
+    search: "Search"
+    encoder: "EncoderState"
+    first: int
+    hidden: "Tensor | None" = None
+    said: tuple[str, int] = ("", 0)
+
+
+class Stream:
+    """Made by `Recognizer.create_stream`; feed it, then read `events()` or `result()`.
+
+    Attributes:
+        results: of the utterances that are over, in order.
+    """
+
+    def __init__(
+        self, recognizer: "Recognizer", bias: Any, context: Any, endpointing: bool
+    ) -> None:
+        self._recognizer = recognizer
+        self._bias, self._context = bias, context
+        self._endpointing = endpointing
+        self._resampler: StreamResampler | None = None
+        self._rate: int | None = None
+        config = recognizer.model.transducer.config
+        self._block, self._seconds = config.frames_per_step, config.frame_seconds
+        self._features = FeatureStream(recognizer.features)
+        self._voice = recognizer.voice
+        self._voice_state: VoiceState | None = None
+        self._endpointer = Endpointer(recognizer.endpoint, self._seconds)
+        self._utterances = Utterances()
+        self._rest = _NO_FRAMES  # frames short of a block
+        self._blocks: deque[np.ndarray] = deque()  # not looked at yet
+        self._lead: deque[np.ndarray] = deque(maxlen=LEAD_BLOCKS)
+        self._read = 0  # blocks looked at
+        self._real: int | None = None  # blocks with audio, once the input is finished
+        self._events: list[Event] = []
+        self.results: list[Result] = []
+        self._live: Live | None = None
+
+    def accept_waveform(self, sample_rate: int, samples: Any) -> None:
+        """Take mono samples in [-1, 1], any number of them, at any rate; nothing is decoded yet.
+
+        Raises:
+            ConfigError: the rate is not that of the audio before, or is no rate.
+            DataError: a sample is not finite, there are several channels, or the input was
+                finished. The stream is as it was before the call.
+        """
+        if self._real is not None:
+            raise DataError("the input of this stream is finished; create another stream.")
+        if self._rate is not None and sample_rate != self._rate:
+            raise ConfigError(
+                f"this stream's audio has {self._rate} samples a second, not {sample_rate}; create "
+                "another stream for audio of another rate."
+            )
+        checked = check_samples(samples)
+        if self._rate is None:
+            self._resampler = StreamResampler(sample_rate, self._features.config.sample_rate)
+            self._rate = sample_rate
+        assert self._resampler is not None
+        self._take(self._features.accept(self._resampler.accept(checked)))
+
+    def input_finished(self) -> None:
+        """No more audio will come. The last word is not lost: silence is added behind it."""
+        if self._real is not None:
+            return
+        if self._resampler is not None:
+            self._take(self._features.accept(self._resampler.finish()))
+        self._take(self._features.finish())
+        if len(self._rest):
+            missing = self._block - len(self._rest)
+            self._take(np.full((missing, self._rest.shape[1]), SILENCE, np.float32))
+        self._real = self._read + len(self._blocks)
+        tail = np.full((self._block, self._features.config.bins), SILENCE, np.float32)
+        self._blocks.extend([tail] * TAIL_BLOCKS)
+
+    def events(self) -> list[Event]:
+        """Decode what has arrived, and give the events since the last call, in order of time."""
+        self._recognizer.decode_streams([self])
+        events, self._events = self._events, []
+        return events
+
+    def result(self) -> Result:
+        """The utterance that is under way, or else the last one; empty when there was none.
+
+        After `input_finished` it is the whole recording: `utterances` has its parts.
+        """
+        self._recognizer.decode_streams([self])
+        if self._live is not None:
+            return self._now("not finished")
+        if self._real is not None:
+            return join(self.results)
+        return self.results[-1] if self.results else Result(text="")
+
+    @property
+    def time(self) -> float:
+        """Seconds of audio that have been decoded."""
+        return min(self._read, self._read if self._real is None else self._real) * self._seconds
+
+    def _take(self, frames: np.ndarray) -> None:
+        """Cut frames into blocks; what is left over waits."""
+        if not len(frames):
+            return
+        rest = np.concatenate((self._rest, frames)) if len(self._rest) else frames
+        whole = len(rest) // self._block
+        for index in range(whole):
+            self._blocks.append(rest[index * self._block : (index + 1) * self._block])
+        self._rest = rest[whole * self._block :].copy()
+
+    # What follows is called by the recogniser, which reads many streams together.
+
+    @property
+    def _ready(self) -> bool:
+        """Whether there is a block to look at; at the end the stream is also closed here."""
+        if self._blocks:
+            return True
+        if self._real is not None:
+            self._close()
+        return False
+
+    def _next(self) -> list[np.ndarray]:
+        """Look at the next block and give those that the encoder has to read now: none while
+        nobody speaks, several at the start of an utterance."""
+        block = self._blocks.popleft()
+        self._read += 1
+        self._speech = self._voice_of(block)
+        if self._live is not None:
+            return [block]
+        self._lead.append(block)
+        if self._endpointing:
+            decision = self._endpointer.step(self._seen(None))
+            if decision != "start":
+                return []
+            self._tell(self._utterances.start(self.time, self._endpointer.began))
+        elif self._read == 1:
+            self._tell(self._utterances.start(self.time))
+        return self._begin()
+
+    def _begin(self) -> list[np.ndarray]:
+        """A new search, from the blocks that were kept."""
+        blocks = list(self._lead)
+        self._lead.clear()
+        first = self._read - len(blocks)
+        search = self._recognizer.decoder.start(self._bias, first)
+        self._live = Live(search, self._recognizer.model.transducer.init_state(1), first)
+        return blocks
+
+    def _voice_of(self, block: np.ndarray) -> float:
+        if self._real is not None and self._read > self._real:
+            return 0.0  # our own padding
+        heard, self._voice_state = self._voice.step(block, self._voice_state)
+        return float(heard.mean())
+
+    def _seen(self, end_probability: float | None) -> Observation:
+        """What the end-pointers are told about the block just read."""
+        if self._live is None:
+            return Observation(time=self.time, speech_probability=self._speech)
+        partial = self._recognizer.decoder.partial(self._live.search)
+        return Observation(
+            time=self.time,
+            speech_probability=self._speech,
+            pause_frames=partial.pause_frames,
+            blank_probability=partial.blank_probability,
+            n_tokens=len(partial.tokens),
+            end_probability=end_probability,
+            hypothesis=tuple(partial.tokens),
+        )
+
+    def _after(self) -> None:
+        """The search has read the block: say what is new and ask the end-pointers."""
+        self._say_words()
+        if not self._endpointing:
+            return
+        seen = self._seen(self._end_probability())
+        if self._real is not None and self._read >= self._real:
+            return  # the end of the input decides, at `_close`
+        decision = self._endpointer.step(seen)
+        if decision == "speculative":
+            result = self._now(self._endpointer.reason)
+            self._tell(self._utterances.speculative(self.time, result, self._endpointer.reason))
+        elif decision == "reset":
+            self._tell(self._utterances.reset(self.time))
+        elif decision == "final":
+            self._finish(self._endpointer.reason)
+
+    def _end_probability(self) -> float | None:
+        return None
+
+    def _say_words(self) -> None:
+        assert self._live is not None
+        partial = self._recognizer.decoder.partial(self._live.search)
+        (text, before), number = self._live.said, self._utterances.utterance
+        words, stable = tuple(partial.words), max(partial.stable_words, before)
+        if partial.text != text:
+            self._tell(
+                Partial(
+                    time=self.time, utterance=number, text=partial.text, words=words, stable=stable
+                )
+            )
+        if stable > before:
+            fresh = words[before:stable]
+            self._tell(StableWords(time=self.time, utterance=number, words=fresh))
+        self._live.said = (partial.text, stable)
+
+    def _close(self) -> None:
+        """The input and its padding have been read."""
+        if self._live is None:
+            return
+        self._endpointer.finish()
+        self._finish("input finished")
+
+    def _finish(self, reason: str) -> None:
+        result = self._now(reason)
+        self.results.append(result)
+        self._tell(*self._utterances.final(self.time, result, reason))
+        self._live = None
+        self._lead.clear()
+
+    def _now(self, reason: str) -> Result:
+        """The result as it stands; the search goes on undisturbed."""
+        assert self._live is not None
+        start = self._live.first * self._seconds
+        return self._recognizer.result_of(self._live.search, start, self.time, reason)
+
+    def _tell(self, *events: Event) -> None:
+        self._events.extend(events)
