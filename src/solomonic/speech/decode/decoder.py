@@ -1,5 +1,6 @@
 """The decoder: many streams at once, each with its own `Search`, in step frame by frame."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from solomonic.speech.decode.graph import Path, Record, log_posterior
 from solomonic.speech.decode.record import Node
 from solomonic.speech.decode.result import DecodeResult, Hypothesis, Partial
 from solomonic.speech.decode.scorer import Scorer
-from solomonic.speech.decode.search import Search
+from solomonic.speech.decode.search import Search, Spoken
 from solomonic.speech.words import WORD_START, words_of
 
 if TYPE_CHECKING:
@@ -124,24 +125,34 @@ class Decoder:
     def partial(self, search: Search) -> Partial:
         """The best hypothesis now; the search is not changed."""
         best = search.best
-        emissions = _emissions(best.node)
-        tokens = [node.token for node in emissions]
-        frames = [node.frame for node in emissions]
-        surely = [node.surely for node in emissions]
-        words = words_of(tokens, frames, surely, self.pieces, self.frame_seconds)
-        depth = search.stability.prefix.depth
-        stable = words_of(tokens[:depth], frames, surely, self.pieces, self.frame_seconds)
+        spoken = self._spoken(search, best.node)
         return Partial(
-            text=" ".join(word.text for word in words),
-            tokens=tuple(tokens),
-            frames=tuple(frames),
-            words=words,
-            stable_words=len(stable),
+            text=spoken.text,
+            tokens=spoken.tokens,
+            frames=spoken.frames,
+            words=list(spoken.words),
+            stable_words=spoken.stable_words,
             log_prob=best.mass,
             pause_frames=search.pause_frames(),
             blank_frames=search.frames_since_label(best),
-            blank_probability=float(np.exp(best.blank)),
+            blank_probability=math.exp(best.blank),
         )
+
+    def _spoken(self, search: Search, node: Node) -> Spoken:
+        """What the path to `node` says, kept by the search until it says something else."""
+        stable = search.stability.prefix
+        known = search.spoken
+        if known is not None and known.node is node and known.stable is stable:
+            return known
+        emissions = _emissions(node)
+        tokens = tuple(emission.token for emission in emissions)
+        frames = tuple(emission.frame for emission in emissions)
+        surely = [emission.surely for emission in emissions]
+        words = words_of(tokens, frames, surely, self.pieces, self.frame_seconds)
+        head = words_of(tokens[: stable.depth], frames, surely, self.pieces, self.frame_seconds)
+        text = " ".join(word.text for word in words)
+        search.spoken = Spoken(node, stable, text, tokens, frames, tuple(words), len(head))
+        return search.spoken
 
     def finish(self, search: Search) -> DecodeResult:
         """The result if the utterance ended here; the search is not changed and may go on."""

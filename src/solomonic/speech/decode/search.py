@@ -5,6 +5,7 @@ audio is cut. Silence adds nothing to it; it grows with the words of the utteran
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +15,21 @@ from solomonic.speech.decode.config import DecodeConfig
 from solomonic.speech.decode.prefix import Prefix, PrefixTree
 from solomonic.speech.decode.record import Hyp, Node
 from solomonic.speech.decode.stability import Stability
+from solomonic.speech.words import Word
 
 _SWEEP = 32  # frames
+
+
+class Spoken(NamedTuple):
+    """What the path to a node says, and how many of its words are stable."""
+
+    node: Node
+    stable: Prefix
+    text: str
+    tokens: tuple[int, ...]
+    frames: tuple[int, ...]
+    words: tuple[Word, ...]
+    stable_words: int
 
 
 class Search:
@@ -27,6 +41,7 @@ class Search:
         hyps: the hypotheses; never empty.
         greedy: the prefix of the greedy path, which always is one of them.
         stability: what is stable of the words.
+        spoken: what the decoder last read from the best hypothesis.
     """
 
     def __init__(
@@ -39,6 +54,7 @@ class Search:
         self.hyps = [Hyp(root, 0.0, 0.0, Node(first_frame, 0, 0.0, ()))]
         self.greedy = root
         self.stability = Stability(root, starts, config.stable_frames)
+        self.spoken: Spoken | None = None
         self._size = len(starts)
         self._rows: dict[int, np.ndarray] = {}
 
