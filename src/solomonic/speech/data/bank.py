@@ -14,8 +14,11 @@ import concurrent.futures
 import hashlib
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,7 @@ import numpy as np
 from solomonic.core import DataError, StorageError
 from solomonic.speech.audio import read_audio
 from solomonic.speech.data.augment import AugmentConfig, augment
-from solomonic.speech.data.manifest import SHOWN, Utterance, drop_unclear, read_manifest
+from solomonic.speech.data.manifest import Utterance, drop_unclear, read_manifest, refuse
 from solomonic.speech.features import FeatureConfig, features
 from solomonic.text.spoken import is_spoken, normalise
 from solomonic.train.atomic import write_files
@@ -193,12 +196,8 @@ def _record(utterance: Utterance) -> dict[str, Any]:
 
 def _refuse_unspoken(records: list[dict[str, Any]]) -> None:
     bad = [f"{r['audio']} ('{r['text']}')" for r in records if not is_spoken(r["text"])]
-    if bad:
-        more = f" and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-        raise DataError(
-            f"{len(bad)} of {len(records)} texts are not words of a to z once normalised; write "
-            f"numbers as they were said: {', '.join(bad[:SHOWN])}{more}."
-        )
+    what = "texts are not words of a to z once normalised"
+    refuse(bad, len(records), what, "write numbers as they were said, or drop them")
 
 
 def _compute(
@@ -226,12 +225,7 @@ def _compute(
         done, faults = done + count, faults + bad
         if progress:
             progress(done, len(records))
-    if faults:
-        more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise DataError(
-            f"{len(faults)} of {len(records)} recordings cannot be used: "
-            f"{' '.join(faults[:SHOWN])}{more}"
-        )
+    refuse(faults, len(records), "recordings cannot be used", "mend or leave them out")
     return files
 
 
@@ -241,7 +235,9 @@ def _run(jobs: list[tuple], workers: int) -> Iterator[tuple[int, list[str]]]:
         return
     # Not fork: the parent may hold PyTorch's threads.
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(min(workers, len(jobs)), context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(
+        min(workers, len(jobs)), context, initializer=_end_with_parent
+    ) as pool:
         try:
             for future in concurrent.futures.as_completed(
                 [pool.submit(_make_part, j) for j in jobs]
@@ -249,6 +245,19 @@ def _run(jobs: list[tuple], workers: int) -> Iterator[tuple[int, list[str]]]:
                 yield future.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is killed; by itself the pool would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _make_part(job: tuple[list[dict], int, dict, Path]) -> tuple[int, list[str]]:
@@ -261,13 +270,13 @@ def _make_part(job: tuple[list[dict], int, dict, Path]) -> tuple[int, list[str]]
         try:
             samples = read_audio(record["audio"], config.sample_rate)
         except DataError as error:
-            faults.append(str(error))
+            faults.append(str(error).rstrip("."))
             continue
         rng = np.random.default_rng([plan["seed"], number])
         made.append(features(augment(samples, augmentation, rng), config).astype("<f2"))
     if not faults:
         frames = np.concatenate(made) if made else np.empty((0, config.bins), "<f2")
-        temporary = file.with_suffix(".unfinished")
+        temporary = file.with_suffix(f".unfinished-{os.getpid()}")
         try:
             with open(temporary, "wb") as out:
                 np.savez(out, features=frames, lengths=np.array([len(m) for m in made], np.int64))

@@ -79,10 +79,10 @@ def read_manifest(
                 f"{names}: no utterance of the split '{split}'; there are {', '.join(splits)}."
             )
     missing = [str(u.audio) for u in found if not u.audio.is_file()]
-    _refuse(missing, len(found), "recordings are missing", "copy them or remove their lines")
+    refuse(missing, len(found), "recordings are missing", "copy them or remove their lines")
     if require_text:
         silent = [str(u.audio) for u in found if u.text is None]
-        _refuse(silent, len(found), "recordings have no text", "transcribe or leave them out")
+        refuse(silent, len(found), "recordings have no text", "transcribe or leave them out")
     return found
 
 
@@ -173,7 +173,8 @@ def _write(file: Path, text: str) -> None:
     file.write_text(text, "utf-8")
 
 
-def _refuse(names: list[str], total: int, what: str, advice: str) -> None:
+def refuse(names: list[str], total: int, what: str, advice: str) -> None:
+    """Raise `DataError` when there are `names`: their count and the first 20 of them."""
     if names:
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         raise DataError(
