@@ -8,3 +8,6 @@ from solomonic.speech.endpoint.observation import Observation as Observation
 from solomonic.speech.endpoint.protocol import Downstream as Downstream
 from solomonic.speech.endpoint.protocol import Utterances as Utterances
 from solomonic.speech.endpoint.protocol import check_events as check_events
+from solomonic.speech.endpoint.voice import VoiceConfig as VoiceConfig
+from solomonic.speech.endpoint.voice import VoiceDetector as VoiceDetector
+from solomonic.speech.endpoint.voice import VoiceState as VoiceState
