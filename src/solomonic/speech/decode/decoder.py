@@ -160,7 +160,8 @@ class Decoder:
         posteriors = None
         lattice = None
         if self.config.lattice:
-            posteriors = record.posteriors(self.config.confidence_scale)
+            if self.config.method == "beam":  # greedy has no alternatives to be unsure between
+                posteriors = record.posteriors(self.config.confidence_scale)
             lattice = record.lattice(tuple(self.pieces.pieces), self.frame_seconds)
         nbest: dict[str, Hypothesis] = {}
         for count, path in enumerate(record.paths()):
