@@ -3,7 +3,17 @@
 from solomonic.speech.lattice.build import Arc as Arc
 from solomonic.speech.lattice.build import build_lattice as build_lattice
 from solomonic.speech.lattice.build import take_arcs as take_arcs
+from solomonic.speech.lattice.exchange import symbol_table as symbol_table
+from solomonic.speech.lattice.exchange import symbols_from_text as symbols_from_text
+from solomonic.speech.lattice.exchange import symbols_to_text as symbols_to_text
 from solomonic.speech.lattice.graph import Lattice as Lattice
+from solomonic.speech.lattice.kaldi import from_kaldi as from_kaldi
+from solomonic.speech.lattice.kaldi import to_kaldi as to_kaldi
+from solomonic.speech.lattice.openfst import OpenFstText as OpenFstText
+from solomonic.speech.lattice.openfst import from_openfst as from_openfst
+from solomonic.speech.lattice.openfst import load_openfst as load_openfst
+from solomonic.speech.lattice.openfst import save_openfst as save_openfst
+from solomonic.speech.lattice.openfst import to_openfst as to_openfst
 from solomonic.speech.lattice.oracle import OracleErrors as OracleErrors
 from solomonic.speech.lattice.oracle import oracle as oracle
 from solomonic.speech.lattice.oracle import oracle_errors as oracle_errors
@@ -19,6 +29,8 @@ from solomonic.speech.lattice.prune import arc_losses as arc_losses
 from solomonic.speech.lattice.prune import density as density
 from solomonic.speech.lattice.prune import prune as prune
 from solomonic.speech.lattice.prune import prune_to_bytes as prune_to_bytes
+from solomonic.speech.lattice.slf import from_slf as from_slf
+from solomonic.speech.lattice.slf import to_slf as to_slf
 from solomonic.speech.lattice.wire import DEFAULT_LIMIT as DEFAULT_LIMIT
 from solomonic.speech.lattice.wire import LatticeMessage as LatticeMessage
 from solomonic.speech.lattice.wire import decode_message as decode_message

@@ -21,7 +21,7 @@ class Arc(NamedTuple):
 
 
 def build_lattice(
-    frames: Sequence[int],
+    frames: Sequence[int] | None,
     arcs: Iterable[Arc],
     ends: int | Mapping[int, tuple[float, float]],
     *,
@@ -31,7 +31,8 @@ def build_lattice(
     """Trim to what lies between start and end, number by time, sort, and check.
 
     Args:
-        frames: frame of every node.
+        frames: frame of every node; None, where times are not known: a node is at the frame of
+            the number of arcs on the longest way to it.
         arcs: in any order. Symbols are numbered by first use.
         ends: the end node, or end nodes with the (acoustic, bias) score of ending there; these get
             empty arcs to an end node of their own.
@@ -41,19 +42,24 @@ def build_lattice(
     Raises:
         DataError: no path from start to end, a cycle, or an arc that leads back in time.
     """
-    frames, arcs = list(frames), list(arcs)
-    for arc in arcs:
-        if not (0 <= arc.source < len(frames) and 0 <= arc.target < len(frames)):
-            raise DataError(f"arc {arc.source} -> {arc.target} is between nodes that do not exist.")
+    arcs = list(arcs)
+    named = [start, *(ends if isinstance(ends, Mapping) else [ends])]
+    nodes = _count(arcs, named) if frames is None else len(frames)
+    for pair in (*((arc.source, arc.target) for arc in arcs), *((node, node) for node in named)):
+        if not (min(pair) >= 0 and max(pair) < nodes):
+            raise DataError(f"arc {pair[0]} -> {pair[1]} is between nodes that do not exist.")
     if isinstance(ends, Mapping):
-        for node, (acoustic, bias) in ends.items():
-            arcs.append(Arc(node, len(frames), "", acoustic, bias))
-        end = len(frames)
-        frames.append(max(frames, default=0))
+        arcs += [Arc(node, nodes, "", *score) for node, score in ends.items()]
+        end = nodes
+        nodes += 1
+        frames = None if frames is None else [*frames, max(frames, default=0)]
     else:
         end = ends
-    kept = _between(arcs, start, end, len(frames))
-    order = _number(frames, kept, start)
+    kept = _between(arcs, start, end, nodes)
+    level = _levels(kept, start)
+    if frames is None:
+        frames = [level.get(node, 0) for node in range(nodes)]
+    order = _number(frames, kept, level)
     number = {node: index for index, node in enumerate(order)}
     kept.sort(key=lambda arc: (number[arc.source], number[arc.target]))
     symbols = {"": 0}
@@ -124,20 +130,30 @@ def _reach(neighbours: list[list[int]], origin: int) -> set[int]:
     return seen
 
 
-def _number(frames: list[int], arcs: list[Arc], start: int) -> list[int]:
+def _count(arcs: list[Arc], named: list[int]) -> int:
+    return 1 + max(*named, *(max(arc.source, arc.target) for arc in arcs))
+
+
+def _number(frames: Sequence[int], arcs: list[Arc], level: Mapping[int, int]) -> list[int]:
     """Nodes in the order of their frames, and topologically within a frame."""
-    waiting: dict[int, int] = {start: 0}
-    after: dict[int, list[int]] = {}
     for arc in arcs:
         if frames[arc.target] < frames[arc.source]:
             raise DataError(
                 f"arc {arc.source} -> {arc.target} of a lattice leads back in time, from frame "
                 f"{frames[arc.source]} to {frames[arc.target]}."
             )
+    return sorted(level, key=lambda node: (frames[node], level[node], node))
+
+
+def _levels(arcs: list[Arc], start: int) -> dict[int, int]:
+    """For each node, the number of arcs on the longest way to it."""
+    waiting: dict[int, int] = {start: 0}
+    after: dict[int, list[int]] = {}
+    for arc in arcs:
         waiting[arc.target] = waiting.get(arc.target, 0) + 1
         after.setdefault(arc.source, []).append(arc.target)
     level = {start: 0}
-    ready = [node for node, count in waiting.items() if not count]
+    ready = [start] if not waiting[start] else []
     done = 0
     while ready:
         node = ready.pop()
@@ -149,4 +165,4 @@ def _number(frames: list[int], arcs: list[Arc], start: int) -> list[int]:
                 ready.append(target)
     if done < len(waiting):
         raise DataError("a lattice has no cycles, and this graph has one.")
-    return sorted(level, key=lambda node: (frames[node], level[node], node))
+    return level
