@@ -23,7 +23,7 @@ from solomonic.speech.config import TransducerConfig
 from solomonic.train import write_files
 
 if TYPE_CHECKING:
-    from solomonic.speech.endpoint import EndHead
+    from solomonic.speech.endpoint.head import EndHead
     from solomonic.speech.model import Transducer
     from solomonic.text.pieces import WordPieces
 
@@ -136,7 +136,7 @@ def load_speech_model(directory: str | Path, device: str | torch.device = "cpu")
                 transducer.context = ContextBiasing(ContextConfig.from_json(record["context"]))
             end = None
             if record["end"] is not None:
-                from solomonic.speech.endpoint import EndHead, EndHeadConfig
+                from solomonic.speech.endpoint.head import EndHead, EndHeadConfig
 
                 end = EndHead(EndHeadConfig.from_json(record["end"]))
     except (ConfigError, TypeError, KeyError) as error:

@@ -13,11 +13,13 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from solomonic.core import ConfigError, DataError
 from solomonic.speech.audio import StreamResampler, check_samples
 from solomonic.speech.data.online import SILENCE
 from solomonic.speech.endpoint import Endpointer, Observation, Utterances
+from solomonic.speech.endpoint.features import EndFeatures, pause_vector
 from solomonic.speech.events import Event, Partial, StableWords
 from solomonic.speech.features import FeatureStream
 from solomonic.speech.result import Result, join
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from solomonic.speech.decode import Search
     from solomonic.speech.encoder import EncoderState
+    from solomonic.speech.endpoint.head import EndHeadState
     from solomonic.speech.endpoint.voice import VoiceState
     from solomonic.speech.recognizer import Recognizer
 
@@ -44,6 +47,8 @@ class Live:
 
     first: number of the block at which the search began.
     hidden: the encoder's last output (1, 1, D).
+    head: the memory of the end head, where the model has one.
+    silence: blocks since the voice detector heard speech.
     said: the text and the count of stable words that events have told.
     """
 
@@ -51,6 +56,8 @@ class Live:
     encoder: "EncoderState"
     first: int
     hidden: "Tensor | None" = None
+    head: "EndHeadState | None" = None
+    silence: int = 0
     said: tuple[str, int] = ("", 0)
 
 
@@ -231,7 +238,26 @@ class Stream:
             self._finish(self._endpointer.reason)
 
     def _end_probability(self) -> float | None:
-        return None
+        """What the end head thinks of the block just read; None where the model has none."""
+        live, end = self._live, self._recognizer.model.end
+        assert live is not None
+        heard = self._speech >= self._endpointer.config.speech_threshold
+        live.silence = 0 if heard else live.silence + 1
+        if end is None or live.hidden is None:
+            return None
+        partial = self._recognizer.decoder.partial(live.search)
+        pauses = pause_vector(
+            partial.blank_frames,
+            partial.pause_frames,
+            partial.blank_probability,
+            live.silence,
+            len(partial.tokens),
+            self._seconds,
+        )
+        label = torch.from_numpy(self._recognizer.decoder.label(live.search))
+        features = EndFeatures(live.hidden, label[None, None], torch.from_numpy(pauses)[None, None])
+        probability, live.head = end.stream(features, live.head or end.init_state(1))
+        return float(probability)
 
     def _say_words(self) -> None:
         assert self._live is not None

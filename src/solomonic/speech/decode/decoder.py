@@ -154,6 +154,15 @@ class Decoder:
         search.spoken = Spoken(node, stable, text, tokens, frames, tuple(words), len(head))
         return search.spoken
 
+    @torch.inference_mode()
+    def label(self, search: Search) -> np.ndarray:
+        """The prediction network's vector (J,) for the best hypothesis now: what its words say
+        about the next one. The search is not changed."""
+        prefix = search.best.prefix
+        self._scorer.predict([prefix])
+        assert prefix.label is not None
+        return prefix.label
+
     def finish(self, search: Search) -> DecodeResult:
         """The result if the utterance ended here; the search is not changed and may go on."""
         record = Record(search)
