@@ -38,7 +38,7 @@ class SpeechTaskConfig(Config):
 
     frames_per_batch: int = 9600
     """Feature frames (10 ms) of a batch, padding included."""
-    max_seconds: float = 17.0
+    longest_seconds: float = 17.0
     """Longer utterances are left out; how many is said."""
     seed: int = 0
     warm_steps: int = 400
@@ -57,7 +57,10 @@ class SpeechTaskConfig(Config):
             require(getattr(self, name) >= 1, f"{name} = {getattr(self, name)} must be at least 1.")
         for name in ("warm_steps", "ramp_steps", "ctc_scale", "simple_scale", "fastemit", "seed"):
             require(getattr(self, name) >= 0, f"{name} must not be negative.")
-        require(self.max_seconds > 0, "max_seconds must be above 0.")
+        require(
+            self.longest_seconds > 0,
+            f"longest_seconds = {self.longest_seconds} must be above 0.",
+        )
         require(0 <= self.average_decay < 1, "average_decay must lie in [0, 1).")
 
 
@@ -107,9 +110,12 @@ class TransducerTask:
         held_out: what `evaluate` reads.
         noises: log-mel frames (n, bins) of recorded noise.
 
+    Attributes:
+        left_out: how many utterances are not trained on, by the reason.
+
     Raises:
         ConfigError: the pieces are not those of the model.
-        DataError: no utterance is short enough.
+        DataError: no utterance is left.
     """
 
     def __init__(
@@ -132,26 +138,27 @@ class TransducerTask:
                 f"vocab_size = {pieces.size}."
             )
         self._banks = [bank for bank, _ in banks]
-        limit = int(self.config.max_seconds * 1000 / settings.shift_ms)
         padding = int((self.online.lead_ms + self.online.tail_ms) / settings.shift_ms)
         self._items: list[tuple[int, int]] = []
         lengths: list[int] = []
         weights: list[float] = []
-        self.left_out = 0
+        self.left_out: dict[str, int] = {}
         self._labels: list[list[list[int]]] = []
         for number, (bank, weight) in enumerate(banks):
             self._labels.append([pieces.encode(text) for text in bank.texts])
             for index, length in enumerate(bank.lengths):
-                if length > limit or not self._fits(number, index, int(length)):
-                    self.left_out += 1
+                fault = self._fault(number, index, int(length))
+                if fault is not None:
+                    self.left_out[fault] = self.left_out.get(fault, 0) + 1
                     continue
                 self._items.append((number, index))
                 lengths.append(int(length) + padding)
                 weights.append(weight)
         if not lengths:
+            why = ", ".join(f"{count} {fault}" for fault, count in self.left_out.items())
             raise DataError(
-                f"no utterance is {self.config.max_seconds:g} s or shorter; set max_seconds higher "
-                "or cut the recordings."
+                f"there is no utterance to train on ({why or 'the banks are empty'}); give others, "
+                "or cut them shorter."
             )
         self._order = BucketedBatches(
             lengths,
@@ -162,12 +169,16 @@ class TransducerTask:
         )
         self._held_out = list(held_out)
 
-    def _fits(self, bank: int, index: int, length: int) -> bool:
-        """Whether CTC can spell the text in the frames there are."""
-        labels = self._labels[bank][index]
-        repeats = sum(a == b for a, b in pairwise(labels))
-        step = self.model.transducer.config.frames_per_step
-        return 0 < len(labels) + repeats <= length // step
+    def _fault(self, bank: int, index: int, length: int) -> str | None:
+        """Why an utterance cannot be trained on; None: it can."""
+        settings, labels = self.model.transducer.config, self._labels[bank][index]
+        if length > int(self.config.longest_seconds * 1000 / settings.shift_ms):
+            return f"longer than {self.config.longest_seconds:g} s"
+        if not labels:
+            return "without words"
+        # CTC needs a frame for each label and one between two that are equal.
+        needed = len(labels) + sum(a == b for a, b in pairwise(labels))
+        return "too short for its text" if needed > length // settings.frames_per_step else None
 
     def batches(
         self, position: Mapping[str, Any] | None
@@ -237,7 +248,7 @@ class TransducerTask:
         net = self.model.averaged()
         nats = labels = 0.0
         for rows in self._held_out_rows():
-            batch = collate(rows, net.config.frames_per_step)
+            batch = collate(rows, net.config.frames_per_step).to(self._device)
             hidden, _, lengths = net.hidden(batch.features, None, batch.feature_lengths)
             assert lengths is not None
             loss = joint_transducer_loss(
@@ -277,7 +288,7 @@ class TransducerTask:
         """The first utterances of every held-out bank in small batches of similar length."""
         share = -(-self.config.eval_utterances // max(len(self._held_out), 1))
         tail = int(self.online.tail_min_ms / self.model.transducer.config.shift_ms)
-        limit = int(self.config.max_seconds * 1000 / self.model.transducer.config.shift_ms)
+        limit = int(self.config.longest_seconds * 1000 / self.model.transducer.config.shift_ms)
         rows = []
         for bank in self._held_out:
             for index in range(min(share, len(bank))):
