@@ -36,7 +36,7 @@ _LEADING = "em|til|tis|twas|cause|bout|round|cos"  # words that begin with an ap
 _SIGNS = {"&": " and ", "+": " plus ", "@": " at ", "°": " degrees "}
 _SPOKEN = re.compile(r"[a-z' ]*")
 
-_ALONE = r"(?<![\w.,:$])(?<!-){}(?![\w:%]|[.,]\d|-\d)"
+_ALONE = r"(?<![\w.,:$/-]){}(?![\w:%/]|[.,]\d|-\d)"
 _DASHES = r"[-‐‑‒–—―/\\_|~=<>]"
 _PERCENT = re.compile(r"(?<=\d)\s*%")
 _DOLLARS = re.compile(r"\$\s?(\d+)(?![\d.,]*\d)")
