@@ -310,16 +310,33 @@ def test_openfst_finds_our_best_paths(seed: int, tmp_path: Path) -> None:
             assert (back.nodes, back.arcs) == (lattice.nodes, lattice.arcs)
 
 
-def test_kaldifst_reads_our_lattices(tmp_path: Path) -> None:
+def test_kaldifst_agrees_on_our_lattices() -> None:
+    """kaldifst reads no text lattices: its own is filled from our lines, and its text read back."""
     kaldifst = pytest.importorskip("kaldifst")
     for lattice in samples(0):
         table = symbol_table([lattice])
         text = to_kaldi(lattice, "key", ids=table, compact=False)
-        path = tmp_path / "lat.txt"
-        path.write_text(text)
-        reader = kaldifst.SequentialLatticeReader(f"ark,t:{path}")
-        (found,) = [value for _, value in reader]
-        assert found.num_states == lattice.nodes
+        theirs = kaldifst.Lattice()
+        for _ in range(lattice.nodes):
+            theirs.add_state()
+        theirs.start = 0
+        for line in text.splitlines()[1:-2]:
+            source, target, *labels, weight = line.split()
+            weights = kaldifst.LatticeWeight(*(float(value) for value in weight.split(",")))
+            arc = kaldifst.LatticeArc(int(labels[0]), int(labels[1]), weights, int(target))
+            theirs.add_arc(int(source), arc)
+        theirs.set_final(lattice.nodes - 1, kaldifst.LatticeWeight(0.0, 0.0))
+        (best,) = kaldifst.lattice_to_nbest(theirs, n=1)
+        done, _, words, weight = kaldifst.get_linear_symbol_sequence(best)
+        expected = best_path(lattice)
+        assert done and [w for w in words if w] == [
+            w for w in lattice.labels[list(expected.arcs)].tolist() if w
+        ]
+        assert weight.value1 == pytest.approx(-expected.bias, abs=1e-4)
+        assert weight.value2 == pytest.approx(-expected.acoustic, rel=1e-4)
+        names = {index: symbol for symbol, index in table.items()}
+        back = from_kaldi("key\n" + theirs.to_str(show_weight_one=True), words=names)["key"]
+        assert [path.text for path in n_best(back, 3)] == [p.text for p in n_best(lattice, 3)]
 
 
 def test_pocketsphinx_lattices_are_read(tmp_path: Path) -> None:

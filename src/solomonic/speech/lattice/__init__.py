@@ -3,6 +3,8 @@
 from solomonic.speech.lattice.build import Arc as Arc
 from solomonic.speech.lattice.build import build_lattice as build_lattice
 from solomonic.speech.lattice.build import take_arcs as take_arcs
+from solomonic.speech.lattice.draw import draw_lattice as draw_lattice
+from solomonic.speech.lattice.draw import save_lattice_svg as save_lattice_svg
 from solomonic.speech.lattice.exchange import symbol_table as symbol_table
 from solomonic.speech.lattice.exchange import symbols_from_text as symbols_from_text
 from solomonic.speech.lattice.exchange import symbols_to_text as symbols_to_text
