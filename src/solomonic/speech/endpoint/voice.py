@@ -7,6 +7,10 @@ The floor of a band is its smallest smoothed value of the last 2.5 s (minimum st
 2001), so it follows any stationary noise up or down and never learns speech, which dips between
 syllables. Nothing is trained, and nothing is known of the level of the microphone. Causal; a frame
 costs the same whatever came before, and the result does not depend on how the frames are cut.
+
+A recording that begins in the middle of a word has no floor yet: its only word is known as speech
+when it is over. The opening 0.6 s are therefore judged again by the floors found since, and speech
+in them that went unnoticed is announced late, but announced.
 """
 
 import dataclasses
@@ -37,6 +41,9 @@ class VoiceConfig(Config):
         slope: steepness of the probability around it.
         cap: highest level a band can count; no single band decides alone.
         hangover_frames: frames for which speech is held after its last one.
+        opening_frames: frames at the start of a stream that are judged again by later floors.
+        announced_frames: how many of them must turn out to be speech, and for how many frames
+            it is then announced.
     """
 
     bands: int = 8
@@ -50,6 +57,8 @@ class VoiceConfig(Config):
     slope: float = 4.0
     cap: float = 4.0
     hangover_frames: int = 5
+    opening_frames: int = 60
+    announced_frames: int = 12
 
     def __post_init__(self) -> None:
         require(
@@ -77,8 +86,10 @@ class VoiceState:
         minimum: (bands,) minimum of the piece under way.
         frames: frames in that piece.
         loudest: level of the loudest band, fading.
-        started: a frame has been read.
         held: the probability that the hang-over still holds, and for how many frames.
+        opening: (t, bands) levels since the start of the stream; None once it is judged.
+        noticed: frames of speech since then.
+        announce: frames for which late-noticed speech is still announced.
     """
 
     level: np.ndarray
@@ -86,13 +97,16 @@ class VoiceState:
     minimum: np.ndarray
     frames: int = 0
     loudest: float = -math.inf
-    started: bool = False
     held: tuple[float, int] = (0.0, 0)
+    opening: np.ndarray | None
+    noticed: int = 0
+    announce: int = 0
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays; constant."""
-        return self.level.nbytes + self.minima.nbytes + self.minimum.nbytes
+        """Bytes of the arrays; constant after the opening."""
+        opening = 0 if self.opening is None else self.opening.nbytes
+        return self.level.nbytes + self.minima.nbytes + self.minimum.nbytes + opening
 
 
 class VoiceDetector:
@@ -105,7 +119,12 @@ class VoiceDetector:
         """A stream of which nothing has been heard."""
         bands = self.config.bands
         infinite = np.full((SUB_WINDOWS, bands), np.inf)
-        return VoiceState(level=np.zeros(bands), minima=infinite, minimum=np.full(bands, np.inf))
+        return VoiceState(
+            level=np.full(bands, np.nan),
+            minima=infinite,
+            minimum=np.full(bands, np.inf),
+            opening=np.empty((0, bands)),
+        )
 
     def step(
         self, features: np.ndarray, state: VoiceState | None = None
@@ -128,45 +147,101 @@ class VoiceDetector:
                 f"features must be (T, F) with F a multiple of {config.bands}, not "
                 f"{tuple(features.shape)}."
             )
-        frames = np.ascontiguousarray(features, dtype=np.float64)
-        bands = frames.reshape(len(frames), config.bands, -1).mean(axis=2)
-        bands = np.nan_to_num(bands, nan=config.lowest_floor, posinf=20.0, neginf=-20.0)
-        probabilities = np.empty(len(frames), dtype=np.float32)
-        for t, levels in enumerate(bands):
-            probabilities[t], state = self._frame(levels, state)
-        return probabilities, state
-
-    def _frame(self, levels: np.ndarray, old: VoiceState) -> tuple[float, VoiceState]:
-        config = self.config
-        keep = config.smoothing if old.started else 0.0
-        level = keep * old.level + (1 - keep) * levels
-        minimum = np.minimum(old.minimum, level)
-        minima, frames = old.minima, old.frames + 1
-        floor = np.minimum(minima.min(axis=0), minimum)
-        if frames >= config.floor_frames // SUB_WINDOWS:
-            minima = np.vstack((minimum, minima[:-1]))
-            minimum, frames = np.full(config.bands, np.inf), 0
-        loudest = max(float(level.max()), old.loudest - config.fade)
-        lowest = max(config.lowest_floor, loudest - config.range)
-        above = np.clip(level - np.maximum(floor, lowest), 0.0, config.cap)
-        above.sort()
-        score = float(above[-config.highest :].sum()) / config.highest
-        now = 1.0 / (1.0 + float(np.exp(-config.slope * (score - config.margin))))
-        held, left = old.held
-        if now >= 0.5:
-            held, left = now, config.hangover_frames
-        elif left > 0:
-            left -= 1
-        probability = now if now >= 0.5 or not old.held[1] else max(now, held)
-        return probability, VoiceState(
-            level=level,
+        if not len(features):
+            return np.empty(0, np.float32), state
+        bands = self._bands(features)
+        levels = self._smooth(bands, state)
+        floors, minima, minimum, frames = self._minima(levels, state)
+        loudest = np.array(_faded(levels.max(axis=1).tolist(), state.loudest, config.fade))
+        lowest = np.maximum(loudest - config.range, config.lowest_floor)
+        floors = np.maximum(floors, lowest[:, None])
+        scores = self._scores(levels, floors).tolist()
+        state = dataclasses.replace(
+            state,
+            level=levels[-1].copy(),
             minima=minima,
             minimum=minimum,
             frames=frames,
-            loudest=loudest,
-            started=True,
-            held=(held, left),
+            loudest=float(loudest[-1]),
         )
+        probabilities = np.empty(len(scores), dtype=np.float32)
+        for t, score in enumerate(scores):
+            now = 1.0 / (1.0 + math.exp(-config.slope * (score - config.margin)))
+            if state.opening is not None:
+                opening = np.vstack((state.opening, levels[t]))
+                state = self._judge_opening(state, opening, floors[t], now >= 0.5)
+            (held, left), announce = state.held, state.announce
+            probabilities[t] = 1.0 if announce else max(now, held) if left else now
+            held, left = (now, config.hangover_frames) if now >= 0.5 else (held, max(left - 1, 0))
+            if (held, left) != state.held or announce:
+                state = dataclasses.replace(state, held=(held, left), announce=max(announce - 1, 0))
+        return probabilities, state
+
+    def _bands(self, features: np.ndarray) -> np.ndarray:
+        """(T, bands) means of log-mel bins, finite."""
+        config = self.config
+        frames = np.ascontiguousarray(features, dtype=np.float64)
+        frames = np.nan_to_num(frames, nan=config.lowest_floor, posinf=20.0, neginf=-20.0)
+        return frames.reshape(len(frames), config.bands, -1).mean(axis=2)
+
+    def _smooth(self, bands: np.ndarray, state: VoiceState) -> np.ndarray:
+        """(T, bands) exponential averages; the first frame of a stream begins them."""
+        keep = self.config.smoothing
+        fresh = (1 - keep) * bands
+        level = state.level if state.loudest > -math.inf else bands[0]
+        levels = np.empty_like(bands)
+        for t in range(len(bands)):
+            level = np.add(keep * level, fresh[t], out=levels[t])
+        return levels
+
+    def _minima(
+        self, levels: np.ndarray, state: VoiceState
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+        """Smallest level of the window at each frame (T, bands); minima, minimum, frames after."""
+        piece = self.config.floor_frames // SUB_WINDOWS
+        minima, minimum, frames = state.minima, state.minimum, state.frames
+        floors, t = np.empty_like(levels), 0
+        while t < len(levels):
+            stop = min(t + piece - frames, len(levels))
+            running = np.minimum(np.minimum.accumulate(levels[t:stop], axis=0), minimum)
+            floors[t:stop] = np.minimum(running, minima.min(axis=0))
+            minimum, frames, t = running[-1], frames + stop - t, stop
+            if frames == piece:
+                minima = np.vstack((minimum, minima[:-1]))
+                minimum, frames = np.full(self.config.bands, np.inf), 0
+        return floors, minima, minimum.copy(), frames
+
+    def _scores(self, levels: np.ndarray, floors: np.ndarray) -> np.ndarray:
+        """(t,) mean of the highest bands above the floor, of levels (t, bands)."""
+        above = np.sort(np.clip(levels - floors, 0.0, self.config.cap), axis=1)
+        total = above[:, -1].copy()
+        for band in range(2, self.config.highest + 1):  # in one order, whatever the shape
+            total += above[:, -band]
+        return total / self.config.highest
+
+    def _judge_opening(
+        self, state: VoiceState, opening: np.ndarray, floor: np.ndarray, speech: bool
+    ) -> VoiceState:
+        """Look for speech at the start that is only now known to stand above the floor."""
+        config = self.config
+        noticed = state.noticed + speech
+        if noticed >= config.announced_frames or len(opening) >= config.opening_frames:
+            return dataclasses.replace(state, opening=None, noticed=noticed)
+        spoken = int((self._scores(opening, floor) >= config.margin).sum())
+        if spoken - noticed >= config.announced_frames:
+            return dataclasses.replace(
+                state, opening=None, noticed=noticed, announce=config.announced_frames
+            )
+        return dataclasses.replace(state, opening=opening, noticed=noticed)
+
+
+def _faded(levels: list[float], loudest: float, fade: float) -> list[float]:
+    """The loudest level so far at each frame, falling by `fade` a frame."""
+    kept = []
+    for level in levels:
+        loudest = max(level, loudest - fade)
+        kept.append(loudest)
+    return kept
 
 
 def pool(probabilities: np.ndarray, frames_per_step: int) -> np.ndarray:
