@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from solomonic.cli.train import _budget
+from solomonic.cli.options import budget
 from solomonic.recipes.lm import load_run
 from solomonic.train import read_log
 
@@ -94,9 +94,10 @@ def test_the_clock_ends_a_run_and_lines_tell_of_it(
 
 
 def test_without_a_number_of_steps_the_warm_up_is_no_share_of_it() -> None:
-    assert _budget(None, 5, fresh=True) == {}
-    assert _budget(2.0, 5, fresh=True) == {"max_seconds": 120.0}
-    assert _budget(2.0, None, fresh=True)["warmup"] == 50
+    assert budget(None, 5, 50) == {}
+    assert budget(2.0, 5, 50) == {"max_seconds": 120.0}
+    assert budget(2.0, None, 50)["warmup"] == 50
+    assert "warmup" not in budget(2.0, None, None)
 
 
 def test_a_run_of_steps_goes_on_by_the_clock(cli: Cli, text_file: Path, tmp_path: Path) -> None:

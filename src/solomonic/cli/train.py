@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from solomonic.cli import console
-from solomonic.cli.options import Device, Json
+from solomonic.cli import console, train_asr
+from solomonic.cli.options import Device, Json, budget
 from solomonic.core import ConfigError
 
 if TYPE_CHECKING:
@@ -19,14 +19,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Train a model.", no_args_is_help=True)
 RECIPES = ("small", "base", "debug")
-_UNLIMITED = 10_000_000  # steps of a run that the clock ends
-_WARMUP = 50  # its steps of warm-up, which cannot be a share of an unknown number
+_WARMUP = 50  # steps of a run that the clock ends, where it cannot be a share of them
 
-
-@app.callback()
-def options() -> None:
-    # Its presence makes Typer keep `lm` as a command of its own; speech will be the next.
-    pass
+app.command()(train_asr.asr)
 
 
 @app.command()
@@ -80,7 +75,9 @@ def lm(
         vocab_size=vocab_size,
         seed=seed,
     )
-    given |= _budget(minutes, steps, stored is None) | console.parse_settings(settings or [])
+    given |= budget(minutes, steps, _WARMUP if stored is None else None) | console.parse_settings(
+        settings or []
+    )
     text = _text(data, text_key, given)
     start = stored or _recipe(recipe)
     if pattern is not None or layers is not None:
@@ -90,18 +87,6 @@ def lm(
         _check_same(stored, run, recipe)
     result = train_lm(run, text, out, device=console.choose_device(device), resume=resume)
     _report(result, run, json)
-
-
-def _budget(minutes: float | None, steps: int | None, fresh: bool) -> dict[str, Any]:
-    """Settings that make the clock end a run; a `fresh` one may still choose its warm-up."""
-    if minutes is None:
-        return {}
-    if minutes <= 0:
-        raise ConfigError(f"--minutes {minutes} is no time to train in; give a positive number.")
-    budget: dict[str, Any] = {"max_seconds": 60.0 * minutes}
-    if steps is None:
-        budget |= {"steps": _UNLIMITED} | ({"warmup": _WARMUP} if fresh else {})
-    return budget
 
 
 def _text(data: Path, text_key: str, given: dict[str, Any]) -> DataConfig:
