@@ -65,7 +65,8 @@ class Stream:
     """Made by `Recognizer.create_stream`; feed it, then read `events()` or `result()`.
 
     Attributes:
-        results: of the utterances that are over, in order.
+        results: of the utterances that are over, in order; of those without words only the last
+            is kept. A stream that runs for days may be relieved of them with `results.clear()`.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Stream:
         self._rest = _NO_FRAMES  # frames short of a block
         self._blocks: deque[np.ndarray] = deque()  # not looked at yet
         self._lead: deque[np.ndarray] = deque(maxlen=LEAD_BLOCKS)
+        self._heard: deque[bool] = deque(maxlen=LEAD_BLOCKS)  # a frame of speech in them
         self._read = 0  # blocks looked at
         self._real: int | None = None  # blocks with audio, once the input is finished
         self._events: list[Event] = []
@@ -180,20 +182,24 @@ class Stream:
         self._speech = self._voice_of(block)
         if self._live is not None:
             return [block]
-        self._lead.append(block)
-        if self._endpointing:
-            decision = self._endpointer.step(self._seen(None))
-            if decision != "start":
-                return []
-            self._tell(self._utterances.start(self.time, self._endpointer.began))
-        elif self._read == 1:
+        if self._read - 1 == self._real and any(self._heard):
+            # Speech too short to be sure of, but nothing more comes: what was kept is decoded.
             self._tell(self._utterances.start(self.time))
-        return self._begin()
+            return self._begin([*self._lead, block])
+        self._lead.append(block)
+        if not self._endpointing:
+            if self._read == 1:
+                self._tell(self._utterances.start(self.time))
+        elif self._endpointer.step(self._seen(None)) == "start":
+            self._tell(self._utterances.start(self.time, self._endpointer.began))
+        else:
+            return []
+        return self._begin(list(self._lead))
 
-    def _begin(self) -> list[np.ndarray]:
-        """A new search, from the blocks that were kept."""
-        blocks = list(self._lead)
+    def _begin(self, blocks: list[np.ndarray]) -> list[np.ndarray]:
+        """A new search of the last blocks, which it gives back."""
         self._lead.clear()
+        self._heard.clear()
         first = self._read - len(blocks)
         search = self._recognizer.decoder.start(self._bias, first)
         self._live = Live(search, self._recognizer.model.transducer.init_state(1), first)
@@ -203,6 +209,7 @@ class Stream:
         if self._real is not None and self._read > self._real:
             return 0.0  # our own padding
         heard, self._voice_state = self._voice.step(block, self._voice_state)
+        self._heard.append(bool(heard.max() >= self._recognizer.endpoint.speech_threshold))
         return float(heard.mean())
 
     def _seen(self, end_probability: float | None) -> Observation:
@@ -226,8 +233,8 @@ class Stream:
         if not self._endpointing:
             return
         seen = self._seen(self._end_probability())
-        if self._real is not None and self._read >= self._real:
-            return  # the end of the input decides, at `_close`
+        if self._real is not None and self._read > self._real:
+            return  # in our own padding the end of the input decides, at `_close`
         decision = self._endpointer.step(seen)
         if decision == "speculative":
             result = self._now(self._endpointer.reason)
@@ -284,10 +291,13 @@ class Stream:
 
     def _finish(self, reason: str) -> None:
         result = self._now(reason)
+        if self.results and not self.results[-1].text:
+            self.results.pop()  # hours of false alarms take no memory
         self.results.append(result)
         self._tell(*self._utterances.final(self.time, result, reason))
         self._live = None
         self._lead.clear()
+        self._heard.clear()
 
     def _now(self, reason: str) -> Result:
         """The result as it stands; the search goes on undisturbed."""
