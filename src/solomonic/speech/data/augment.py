@@ -63,6 +63,10 @@ def synthetic_noise(kind: str, count: int, rng: np.random.Generator) -> np.ndarr
     Raises:
         ConfigError: another kind.
     """
+    if kind not in NOISES:
+        raise ConfigError(f"there is no noise '{kind}'; give one of {', '.join(NOISES)}.")
+    if not count:
+        return np.empty(0, np.float32)
     if kind == "hum":
         base = rng.choice([50.0, 60.0]) * rng.uniform(0.99, 1.01)
         t = np.arange(count) / RATE
@@ -71,13 +75,11 @@ def synthetic_noise(kind: str, count: int, rng: np.random.Generator) -> np.ndarr
             for k in range(1, 12)
         ]
         made = np.sum(waves, axis=0) + 0.02 * rng.standard_normal(count)
-    elif kind in _COLOURS:
+    else:
         spectrum = np.fft.rfft(rng.standard_normal(count))
-        frequency = np.fft.rfftfreq(max(count, 1), 1 / RATE)
+        frequency = np.fft.rfftfreq(count, 1 / RATE)
         # Below 20 Hz brown noise would be all rumble that no microphone passes on.
         made = np.fft.irfft(spectrum / np.maximum(frequency, 20.0) ** (_COLOURS[kind] / 2), n=count)
-    else:
-        raise ConfigError(f"there is no noise '{kind}'; give one of {', '.join(NOISES)}.")
     power = _power(made)
     return (made * np.sqrt(0.01 / power) if power else made).astype(np.float32)
 

@@ -10,26 +10,20 @@ the caller's main module: in a script call it below `if __name__ == "__main__":`
 
 from __future__ import annotations
 
-import concurrent.futures
 import hashlib
 import json
-import multiprocessing
-import multiprocessing.connection
-import os
 import shutil
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from solomonic.core import DataError, StorageError
-from solomonic.speech.audio import read_audio
-from solomonic.speech.data.augment import AugmentConfig, augment
+from solomonic.speech.data.augment import AugmentConfig
+from solomonic.speech.data.extract import Job, run
 from solomonic.speech.data.manifest import Utterance, drop_unclear, read_manifest, refuse
-from solomonic.speech.features import FeatureConfig, features
+from solomonic.speech.features import FeatureConfig
 from solomonic.text.spoken import is_spoken, normalise
 from solomonic.train.atomic import write_files
 
@@ -214,76 +208,19 @@ def _compute(
         raise StorageError(f"cannot write {folder} ({error.strerror}).") from error
     starts = range(0, len(records), _PART)
     files = [folder / f"{start:08d}.npz" for start in starts]
-    jobs = [
+    jobs: list[Job] = [
         (records[start : start + _PART], start, plan, file)
         for start, file in zip(starts, files, strict=True)
         if not file.is_file()
     ]
     done = len(records) - sum(len(job[0]) for job in jobs)
     faults: list[str] = []
-    for count, bad in _run(jobs, workers):
+    for count, bad in run(jobs, workers):
         done, faults = done + count, faults + bad
         if progress:
             progress(done, len(records))
     refuse(faults, len(records), "recordings cannot be used", "mend or leave them out")
     return files
-
-
-def _run(jobs: list[tuple], workers: int) -> Iterator[tuple[int, list[str]]]:
-    if workers <= 1 or len(jobs) <= 1:
-        yield from map(_make_part, jobs)
-        return
-    # Not fork: the parent may hold PyTorch's threads.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(
-        min(workers, len(jobs)), context, initializer=_end_with_parent
-    ) as pool:
-        try:
-            for future in concurrent.futures.as_completed(
-                [pool.submit(_make_part, j) for j in jobs]
-            ):
-                yield future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent is killed; by itself the pool would wait for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _make_part(job: tuple[list[dict], int, dict, Path]) -> tuple[int, list[str]]:
-    """Features of some recordings into one file; how many, and what could not be read."""
-    records, first, plan, file = job
-    config = FeatureConfig.from_json(plan["features"])
-    augmentation = AugmentConfig.from_json(plan["augmentation"])
-    made, faults = [], []
-    for number, record in enumerate(records, first):
-        try:
-            samples = read_audio(record["audio"], config.sample_rate)
-        except DataError as error:
-            faults.append(str(error).rstrip("."))
-            continue
-        rng = np.random.default_rng([plan["seed"], number])
-        made.append(features(augment(samples, augmentation, rng), config).astype("<f2"))
-    if not faults:
-        frames = np.concatenate(made) if made else np.empty((0, config.bins), "<f2")
-        temporary = file.with_suffix(f".unfinished-{os.getpid()}")
-        try:
-            with open(temporary, "wb") as out:
-                np.savez(out, features=frames, lengths=np.array([len(m) for m in made], np.int64))
-            os.replace(temporary, file)
-        except OSError as error:
-            raise StorageError(f"cannot write {file} ({error.strerror}).") from error
-    return len(records), faults
 
 
 def _lengths(part: Path) -> np.ndarray:
