@@ -1,4 +1,4 @@
-"""The recogniser and its streams: the same for any cut, nothing lost, nothing babbled, no growth."""
+"""Recogniser and streams: the same for any cut, nothing lost, nothing babbled, no growth."""
 
 import dataclasses
 import itertools
@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from speech_tiny import RATE, command, silence, speech, tiny_model
 
 from solomonic.core import ConfigError, DataError, ShapeError
 from solomonic.speech.decode import DecodeConfig
@@ -17,6 +16,7 @@ from solomonic.speech.pretrained import SpeechModel
 from solomonic.speech.recognizer import Recognizer
 from solomonic.speech.result import Result
 from solomonic.speech.stream import LEAD_BLOCKS, Stream
+from speech_tiny import RATE, command, silence, speech, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -182,8 +182,7 @@ def test_a_clip_cut_closely_around_a_word_is_heard(seconds: float, recognizer: R
     """Its first frames look like the floor of noise, so the detector is never sure of it."""
     fades = np.minimum(1.0, np.linspace(0.05, 3, round(seconds * RATE))).astype(np.float32)
     events, result = heard(recognizer, speech(seconds, seed=1) * fades)
-    assert [e.kind for e in events][0] == "speech_start"
-    assert [e.kind for e in events][-1] == "final"
+    assert (events[0].kind, events[-1].kind) == ("speech_start", "final")
     assert result.start <= 0.06
 
 
