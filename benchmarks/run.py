@@ -12,9 +12,10 @@ NAMES = {
     "recall": "recall beyond the window at equal state bytes (hours)",
     "speed": "decode, prefill and training against Transformers and llama.cpp (20 minutes)",
     "gpu": "training and decoding on a CUDA device (refuses without one)",
+    "lattice_bytes": "bytes of lattice messages against Opus and PCM (needs a folder of audio)",
     "language": "bits per byte at equal parameters and tokens (hours; needs ../shared/data)",
 }
-ALIASES = {"peers": "speed"}
+ALIASES = {"peers": "speed", "lattice": "lattice_bytes"}
 
 
 def main() -> int:
@@ -23,7 +24,7 @@ def main() -> int:
     name = sys.argv[1] if len(sys.argv) > 1 else "cost"
     name = ALIASES.get(name, name)
     if name not in NAMES:
-        listed = "\n".join(f"  {key:9} {text}" for key, text in NAMES.items())
+        listed = "\n".join(f"  {key:13} {text}" for key, text in NAMES.items())
         print(f"there is no benchmark '{name}'; say make bench ARGS=NAME with one of\n{listed}")
         return 2
     importlib.import_module(name).main(sys.argv[2:])

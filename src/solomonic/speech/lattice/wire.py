@@ -117,10 +117,13 @@ def encode_message(message: LatticeMessage, limit: int | None = DEFAULT_LIMIT) -
             raise DataError(f"the message takes {len(data)} bytes, more than the limit of {limit}.")
         return data
 
-    def measure(lattice: Lattice) -> int:
-        return len(_encode(replace(message, lattice=lattice)))
+    made: dict[int, bytes] = {}  # by the number of arcs: lattices of one search differ in it
 
-    return _encode(replace(message, lattice=prune_to_bytes(message.lattice, limit, measure)))
+    def measure(lattice: Lattice) -> int:
+        made[lattice.arcs] = _encode(replace(message, lattice=lattice))
+        return len(made[lattice.arcs])
+
+    return made[prune_to_bytes(message.lattice, limit, measure).arcs]
 
 
 def decode_message(data: bytes) -> LatticeMessage:
