@@ -76,6 +76,34 @@ def test_any_lattice_comes_back(seed: int) -> None:
         assert_near(decode_message(encode_message(message, None)).lattice, lattice)
 
 
+def test_the_bytes_of_version_1_stay_as_they_are() -> None:
+    """A reader written from docs/lattice-format.md alone has read these; they never change."""
+    arcs = [
+        Arc(0, 1, "on", -0.5, 1.5, (1, 3)),
+        Arc(0, 1, "off", -3.25, 0.0, (0, 3)),
+        Arc(1, 2, "Été", -1.0, 0.0, (4, 6)),
+        Arc(0, 2, "on", -9.0, 0.0, (2, 3)),
+    ]
+    message = LatticeMessage(
+        lattice=build_lattice([0, 2, 9], arcs, 2, frame_seconds=0.06),
+        utterance=300,
+        revision=2,
+        kind="speculative_end",
+        reason="model",
+        duration=0.54,
+        speaker="a",
+        speaker_score=-0.5,
+        whisper=0.2,
+        language="fr",
+    )
+    data = bytes.fromhex(
+        "534c01323cac0202056d6f64656c9c040161e7073302667210e0d40369072a1215ee48afb2142a1f3f53329c"
+        "95bc522a42cc551a16c072112817"
+    )
+    assert encode_message(message) == data
+    assert decode_message(data).lattice == message.lattice
+
+
 def test_decoded_messages_encode_to_the_same_bytes() -> None:
     data = encode_message(FULL)
     assert encode_message(decode_message(data)) == data
