@@ -35,7 +35,7 @@ _FRAME = RATE // 200
 _FLITE_PITCH = {"kal": 105.0, "kal16": 105.0, "awb": 130.0, "rms": 95.0, "slt": 170.0}  # Hz
 _ESPEAK_SPEED = 165  # words a minute
 _FLITE_SHARE = 0.35  # of utterances when both synthesisers have voices: flite has few, but better
-_JOURNAL, _PLAN = "unfinished.jsonl", "synthesis.json"
+_JOURNAL, _PLAN = "journal.jsonl", "synthesis.json"
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -98,7 +98,7 @@ def speak(
         DataError: the text gives no sound.
     """
     if not (0.5 <= rate <= 2 and 0.5 <= pitch <= 2):
-        raise ConfigError(f"rate = {rate} and pitch = {pitch} must lie between 0.5 and 2.")
+        raise ConfigError(f"rate = {rate} and pitch = {pitch} must lie in 0.5 to 2.")
     _check_voice(voice)
     if voice.engine == "flite":
         said = re.sub(r"\ba\b", "ay", text) if spelled else text
@@ -299,6 +299,8 @@ def _journal(out: Path, plan: str) -> dict[int, dict[str, Any]]:
             continue
         if (out / "audio" / f"{made['number']:06d}.flac").is_file():
             done[made["number"]] = made
+    # Without the cut line, which the next note would be appended to.
+    notes.write_text("".join(f"{json.dumps(made)}\n" for made in done.values()), "utf-8")
     return done
 
 
