@@ -37,6 +37,7 @@ class Biasing:
         strict: whether a phrase that cannot be used is an error, or is listed in `dropped`.
 
     Attributes:
+        pieces: the vocabulary it was compiled for.
         graph: the automaton for the decoder, or None.
         phrases, catalogues: what is used.
         dropped: what is not, and why (only with strict=False).
@@ -65,6 +66,7 @@ class Biasing:
             "nothing is boosted.",
         )
         require(segmentations >= 1, f"segmentations must be 1 or more, not {segmentations}.")
+        self.pieces = pieces
         read = read_phrases(phrases)
         spelled, dropped = spell(
             read, pieces, boost=boost, segmentations=segmentations, possessives=possessives
