@@ -2,7 +2,8 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from solomonic.core import ConfigError, DataError, ShapeError
 from solomonic.speech.decode import DecodeConfig
 from solomonic.speech.endpoint import EndpointConfig, check_events
 from solomonic.speech.events import Event, Final, Partial, SpeechStart
+from solomonic.speech.files import audio_blocks
 from solomonic.speech.pretrained import SpeechModel
 from solomonic.speech.recognizer import Recognizer
 from solomonic.speech.result import Result
@@ -84,16 +86,6 @@ def test_pieces_of_one_sample(recognizer: Recognizer) -> None:
     assert heard(recognizer, samples, cuts=range(1, len(samples)), poll=lambda p: p % 7 == 0) == (
         expected
     )
-
-
-def test_an_end_at_any_block_does_not_depend_on_the_cut(recognizer: Recognizer) -> None:
-    """Audio that ends around the moment at which an end-pointer fires: asked before, or after."""
-    samples = command(seed=1, after=1.6)
-    events, _ = heard(recognizer, samples)
-    times = {event.time for event in events if event.kind in ("speculative_end", "final")}
-    for time in times:
-        part = samples[: round(time * RATE)]  # the block in which it fires is the last one
-        assert heard(recognizer, part) == heard(recognizer, part, poll=lambda piece: False)
 
 
 def test_streams_together_say_what_each_says_alone(recognizer: Recognizer) -> None:
@@ -310,6 +302,30 @@ def test_the_search_starts_before_speech_was_sure(recognizer: Recognizer) -> Non
 def test_a_recording_read_from_samples_equals_a_stream(recognizer: Recognizer) -> None:
     samples = command(seed=1)
     assert recognizer.transcribe(samples, RATE) == heard(recognizer, samples)[1]
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+def test_a_file_is_read_piece_by_piece(
+    name: str, recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same as all its samples at once, and what is waiting never grows."""
+    import soundfile
+
+    samples = np.concatenate((silence(12), command(44100, seed=1), silence(12)))
+    soundfile.write(tmp_path / name, samples, 44100, subtype="PCM_24")
+    waiting = []
+    decode = Recognizer.decode_streams
+
+    def watched(self: Recognizer, streams: Sequence[Stream]) -> None:
+        waiting.append(sum(len(stream._blocks) for stream in streams))
+        decode(self, streams)
+
+    monkeypatch.setattr(Recognizer, "decode_streams", watched)
+    found = recognizer.transcribe(tmp_path / name)
+    assert found.words
+    assert max(waiting) <= 90  # 5 s of 60 ms and a little more
+    exact = np.concatenate([part for _, part in audio_blocks(tmp_path / name, 100.0)])
+    assert found == recognizer.transcribe(exact, 44100)
 
 
 def test_greedy_has_no_alternatives_and_the_beam_no_worse_score(model: SpeechModel) -> None:

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 
 from solomonic.core import ConfigError
-from solomonic.speech.audio import RATE, read_audio
+from solomonic.speech.audio import RATE
 from solomonic.speech.biasing import Bias, Biasing
 from solomonic.speech.decode import DecodeConfig, Decoder, Search
 from solomonic.speech.encoder import EncoderState
 from solomonic.speech.endpoint import EndpointConfig
 from solomonic.speech.endpoint.voice import VoiceConfig, VoiceDetector
 from solomonic.speech.features import FeatureConfig
+from solomonic.speech.files import audio_blocks
 from solomonic.speech.lattice import word_lattice
 from solomonic.speech.pretrained import SpeechModel, load_speech_model
 from solomonic.speech.result import Alternative, Result
@@ -112,10 +113,13 @@ class Recognizer:
         Raises:
             DataError: the file is no audio, is empty, or holds samples that are not finite.
         """
-        if isinstance(audio, str | Path):
-            audio, sample_rate = read_audio(audio), RATE
         stream = self.create_stream(bias, endpointing=endpointing)
-        stream.accept_waveform(sample_rate, audio)
+        if isinstance(audio, str | Path):
+            for rate, samples in audio_blocks(audio):
+                stream.accept_waveform(rate, samples)
+                stream.events()  # decodes; hours of audio are never in memory together
+        else:
+            stream.accept_waveform(sample_rate, audio)
         stream.input_finished()
         return stream.result()
 
