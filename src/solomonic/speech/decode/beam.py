@@ -69,6 +69,7 @@ def beam_frame(search: "Search") -> Steps:
         chosen = _choose(search, ways, actions, closed, forced)
         if not chosen:
             break
+        search.emissions += len(chosen)
         size = actions.shape[1]
         next_ways = []
         for index in chosen:

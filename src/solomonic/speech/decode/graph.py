@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from solomonic.speech.decode.record import Hyp, Node, Way, log_add
-from solomonic.speech.decode.search import Search
 
 if TYPE_CHECKING:
+    from solomonic.speech.decode.search import Search
     from solomonic.speech.lattice.graph import Lattice
 
 NEAR = 3  # frames by which two emissions of a label may differ and still be the same event
@@ -34,16 +34,26 @@ class Ending(NamedTuple):
 
 
 class Record:
-    """All nodes from which some hypothesis of `search` came, seen from its present end."""
+    """What led to the hypotheses of `search`, seen from its present end, without what lies more
+    than `lattice_beam` behind the best path (the best hypothesis itself always stays)."""
 
-    def __init__(self, search: Search) -> None:
+    def __init__(self, search: "Search") -> None:
         self.end_frame = search.frame
-        self.endings: list[Ending] = []
+        endings = []
         for hyp in search.hyps:
             node, final = hyp.link(), search.final(hyp.prefix)
-            self.endings.append(Ending(hyp, node, hyp.score - node.score, final, hyp.total + final))
-        self.endings.sort(key=lambda ending: -ending.score)
-        self.nodes = _ordered([ending.node for ending in self.endings])
+            ending = Ending(hyp, node, hyp.score - node.score, final, hyp.total + final)
+            endings.append(ending)
+        endings.sort(key=lambda ending: -ending.score)
+        through = _Through({end.node: end.acoustic + end.bias for end in endings})
+        beam = search.config.lattice_beam
+        self.endings = [end for end in endings if through.behind_end(end.node) <= beam]
+        if endings[0] not in self.endings:
+            self.endings.insert(0, endings[0])
+        self.ways: dict[Node, tuple[Way, ...]] = {
+            node: through.kept(node, beam) for node in through.nodes
+        }
+        self.nodes = _ordered([ending.node for ending in self.endings], self.ways)
 
     def paths(self) -> Iterator[Path]:
         """Paths by falling score (the beam's, less the gap where each left it), without end.
@@ -57,12 +67,12 @@ class Record:
         count = len(heap)
         while heap:
             score, _, node, tail = heapq.heappop(heap)
-            while node.ways:
-                for way in node.ways[1:]:
+            while ways := self.ways[node]:
+                for way in ways[1:]:
                     item = (score - way.gap, count, way.source, tail.before(node, way))
                     heapq.heappush(heap, item)
                     count += 1
-                node, tail = node.ways[0].source, tail.before(node, node.ways[0])
+                node, tail = ways[0].source, tail.before(node, ways[0])
             yield Path(tuple(tail.emissions()), tail.acoustic, tail.bias, -score)
 
     def lattice(self, symbols: tuple[str, ...], frame_seconds: float) -> "Lattice":
@@ -80,7 +90,7 @@ class Record:
             label = symbols[node.token] if node.token else ""
             arcs += [
                 Arc(number[way.source], index, label, way.acoustic, way.bias, span)
-                for way in node.ways
+                for way in self.ways[node]
             ]
         frames = [*(node.frame for node in self.nodes), self.end_frame]
         return build_lattice(frames, arcs, end, frame_seconds=frame_seconds)
@@ -91,14 +101,14 @@ class Record:
         forward = dict.fromkeys(self.nodes, -math.inf)
         forward[self.nodes[0]] = 0.0
         for node in self.nodes[1:]:
-            for way in node.ways:
+            for way in self.ways[node]:
                 score = forward[way.source] + scale * way.acoustic
                 forward[node] = log_add(forward[node], score)
         backward = dict.fromkeys(self.nodes, -math.inf)
         for ending in self.endings:
             backward[ending.node] = log_add(backward[ending.node], scale * ending.acoustic)
         for node in reversed(self.nodes):
-            for way in node.ways:
+            for way in self.ways[node]:
                 score = backward[node] + scale * way.acoustic
                 backward[way.source] = log_add(backward[way.source], score)
         total = backward[self.nodes[0]]
@@ -135,7 +145,63 @@ class _Tail(NamedTuple):
             tail = tail.rest
 
 
-def _ordered(ends: list[Node]) -> list[Node]:
+def forget(search: "Search") -> int:
+    """Drop from the record what lies so far behind that no result will need it; how much is left.
+
+    Twice the lattice's beam, as the hypothesis that something leads to may itself still catch up.
+    """
+    beam = 2 * search.config.lattice_beam
+    ends = {hyp.link(): hyp.score - hyp.link().score for hyp in search.hyps}
+    through = _Through(ends)
+    for hyp in search.hyps:
+        if hyp.alternatives:
+            left = {way.source for way in through.kept(hyp.link(), beam)[1:]}
+            hyp.keep(left)
+    for node in through.nodes:
+        if len(node.ways) > 1:
+            node.ways = through.kept(node, beam)
+    return len(_ordered([hyp.link() for hyp in search.hyps]))
+
+
+class _Through:
+    """The best path (acoustic and bias) through every node behind some ends.
+
+    Args:
+        ends: nodes, with the score of ending there.
+    """
+
+    def __init__(self, ends: dict[Node, float]) -> None:
+        self.nodes = _ordered(list(ends))
+        self._ends = ends
+        self._before = dict.fromkeys(self.nodes, -math.inf)
+        self._after = dict.fromkeys(self.nodes, -math.inf)
+        before, after = self._before, self._after
+        for node in self.nodes:
+            scores = (before[way.source] + way.acoustic + way.bias for way in node.ways)
+            before[node] = max(scores, default=0.0)
+        after.update(ends)
+        for node in reversed(self.nodes):
+            for way in node.ways:
+                score = after[node] + way.acoustic + way.bias
+                after[way.source] = max(after[way.source], score)
+        self._best = max(before[node] + score for node, score in ends.items())
+
+    def behind_end(self, node: Node) -> float:
+        """How far the best path that ends in `node` is behind the best of all."""
+        return self._best - self._before[node] - self._ends[node]
+
+    def kept(self, node: Node, beam: float) -> tuple[Way, ...]:
+        """The first way into `node`, and the others that are within `beam` of the best path."""
+        least = self._best - beam - self._after[node]
+        others = (
+            way
+            for way in node.ways[1:]
+            if self._before[way.source] + way.acoustic + way.bias >= least
+        )
+        return (*node.ways[:1], *others)
+
+
+def _ordered(ends: list[Node], ways: dict[Node, tuple[Way, ...]] | None = None) -> list[Node]:
     """All nodes behind `ends`, each after those it comes from; the start first."""
     done: dict[Node, None] = {}
     stack: list[tuple[Node, bool]] = [(node, False) for node in reversed(ends)]
@@ -147,5 +213,6 @@ def _ordered(ends: list[Node]) -> list[Node]:
             done[node] = None
             continue
         stack.append((node, True))
-        stack.extend((way.source, False) for way in node.ways if way.source not in done)
+        into = node.ways if ways is None else ways[node]
+        stack.extend((way.source, False) for way in into if way.source not in done)
     return list(done)

@@ -163,6 +163,13 @@ class Hyp:
             del paths[worst]
         self._replace(paths, frame)
 
+    def keep(self, nodes: set[Node]) -> None:
+        """Forget alternatives whose last node is not among `nodes`."""
+        known = self.alternatives or {}
+        kept = {key: path for key, path in known.items() if path.node in nodes}
+        if len(kept) < len(known):
+            self.alternatives, self._joint = kept, None
+
     def _replace(self, paths: dict[int, Alternative], frame: int) -> None:
         self.alternatives, self._joint = paths, None
         self._joined, self._joined_score = frame + 1, self.score

@@ -12,12 +12,14 @@ import numpy as np
 from solomonic.speech.biasing.protocol import Bias
 from solomonic.speech.decode.beam import Steps, beam_frame, greedy_frame
 from solomonic.speech.decode.config import DecodeConfig
+from solomonic.speech.decode.graph import forget
 from solomonic.speech.decode.prefix import Prefix, PrefixTree
 from solomonic.speech.decode.record import Hyp, Node
 from solomonic.speech.decode.stability import Stability
 from solomonic.speech.words import Word
 
 _SWEEP = 32  # frames
+_FORGET = 512  # emissions
 
 
 class Spoken(NamedTuple):
@@ -42,6 +44,7 @@ class Search:
         greedy: the prefix of the greedy path, which always is one of them.
         stability: what is stable of the words.
         spoken: what the decoder last read from the best hypothesis.
+        emissions: labels tried since the record was last cleared up.
     """
 
     def __init__(
@@ -55,6 +58,8 @@ class Search:
         self.greedy = root
         self.stability = Stability(root, starts, config.stable_frames)
         self.spoken: Spoken | None = None
+        self.emissions = 0
+        self._forget_at = _FORGET
         self._size = len(starts)
         self._rows: dict[int, np.ndarray] = {}
 
@@ -111,12 +116,15 @@ class Search:
         best = self.hyps[0].total
         near = [h.prefix for h in self.hyps if h.total >= best - self.config.stable_beam]
         if self.stability.observe(near):
-            stable = self.stability.prefix
-            self.hyps = [hyp for hyp in self.hyps if stable.begins(hyp.prefix)]
-            if not stable.begins(self.greedy):
+            self.hyps = [hyp for hyp in self.hyps if self.stability.allows(hyp.prefix)]
+            if not self.stability.allows(self.greedy):
                 self.greedy = self.hyps[0].prefix  # the greedy path goes on from the best
         for hyp in self.hyps:
             hyp.prefix.used = self.frame
         if self.frame % _SWEEP == 0:
             alive = [hyp.prefix for hyp in self.hyps]
             self.tree.sweep(alive, self.stability.prefix, self.frame - _SWEEP)
+        if self.emissions >= self._forget_at:
+            # Seldom enough that the time for it is in proportion to what has been recorded.
+            self._forget_at = max(_FORGET, 2 * forget(self))
+            self.emissions = 0
