@@ -13,6 +13,10 @@ Checkpoint = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 Device = Annotated[str, typer.Option(help="'cpu', 'cuda', or 'auto': the GPU where there is one.")]
 Seed = Annotated[int, typer.Option(help="Equal seeds give equal results.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; may be repeated."),
+]
 
 _UNLIMITED = 10_000_000  # steps of a run that the clock ends
 

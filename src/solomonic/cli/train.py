@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from solomonic.cli import console, train_asr
-from solomonic.cli.options import Device, Json, budget
+from solomonic.cli.options import Device, Json, Settings, budget
 from solomonic.core import ConfigError
 
 if TYPE_CHECKING:
@@ -48,10 +48,7 @@ def lm(
         int | None, typer.Option(help="Train a BPE of this size on the text (default: bytes).")
     ] = None,
     text_key: Annotated[str, typer.Option(help="Key of a JSONL record's text.")] = "text",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; may be repeated."),
-    ] = None,
+    settings: Settings = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")
     ] = False,
@@ -75,9 +72,8 @@ def lm(
         vocab_size=vocab_size,
         seed=seed,
     )
-    given |= budget(minutes, steps, _WARMUP if stored is None else None) | console.parse_settings(
-        settings or []
-    )
+    given |= budget(minutes, steps, None if stored else _WARMUP)
+    given |= console.parse_settings(settings or [])
     text = _text(data, text_key, given)
     start = stored or _recipe(recipe)
     if pattern is not None or layers is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from solomonic.cli import console
-from solomonic.cli.options import Device, Json, budget
+from solomonic.cli.options import Device, Json, Settings, budget
 from solomonic.core import ConfigError
 
 if TYPE_CHECKING:
@@ -21,41 +21,41 @@ if TYPE_CHECKING:
 _FIXED = ("model", "task", "online", "copies", "held_out")  # parts that a resumed run keeps
 
 
+Data = Annotated[
+    list[str],
+    typer.Option(help="Manifest (JSONL of audio and text), or its folder; may be repeated."),
+]
+Recipe = Annotated[
+    str | None,
+    typer.Option(help="Where settings start from: small (default), lstm, bmojo, debug."),
+]
+Dev = Annotated[
+    list[str] | None, typer.Option(help="Manifest to hold out (default: by the splits of --data).")
+]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=X", help="Read the set of this folder's name X times an epoch."),
+]
+Init = Annotated[
+    Path | None, typer.Option(help="Trained model to go on from, with its word pieces.")
+]
+
+
 def asr(
-    data: Annotated[
-        list[str],
-        typer.Option(help="Manifest (JSONL of audio and text), or its folder; may be repeated."),
-    ],
+    data: Data,
     out: Annotated[Path, typer.Option(help="Folder for the model, its log and checkpoints.")],
-    recipe: Annotated[
-        str | None,
-        typer.Option(help="Where settings start from: small (default), lstm, bmojo, debug."),
-    ] = None,
-    dev: Annotated[
-        list[str] | None,
-        typer.Option(help="Manifest to hold out (default: by the splits of --data)."),
-    ] = None,
+    recipe: Recipe = None,
+    dev: Dev = None,
     noise: Annotated[str | None, typer.Option(help="Manifest of noise to train against.")] = None,
-    weight: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=X",
-            help="Read the set NAME (its folder's name) X times an epoch; may be repeated.",
-        ),
-    ] = None,
-    init: Annotated[
-        Path | None, typer.Option(help="Trained model to go on from, with its word pieces.")
-    ] = None,
+    weight: Weights = None,
+    init: Init = None,
     vocab_size: Annotated[int | None, typer.Option(help="Word pieces, the blank included.")] = None,
     copies: Annotated[
-        int | None, typer.Option(help="Perturbed copies of the recordings to train on as well.")
+        int | None, typer.Option(help="Perturbed copies to train on as well.")
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Updates in all.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Wall-clock budget of training.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; may be repeated."),
-    ] = None,
+    settings: Settings = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")
     ] = False,
@@ -75,20 +75,14 @@ def asr(
     given |= budget(minutes, steps, WARMUP if stored is None else None)
     given |= console.parse_settings(settings or [])
     sources = AsrData(
-        manifests=tuple(data),
-        dev=tuple(dev or ()),
-        noise=noise,
-        weights=_weights(weight or []),
+        manifests=tuple(data), dev=tuple(dev or ()), noise=noise, weights=_weights(weight or [])
     )
-    if stored is None:
-        run = _start(recipe, init).changed(given)
-    else:
-        run = stored.changed(given)
+    run = (stored or _start(recipe, init)).changed(given)
+    if stored is not None:
         _check_same(stored, run, recipe)
     target = console.choose_device(device)
-    prepared, result = train_asr(
-        run, sources, out, device=target, resume=resume, init=None if stored else init
-    )
+    start = None if stored else init
+    prepared, result = train_asr(run, sources, out, device=target, resume=resume, init=start)
     _report(result, prepared, json)
 
 

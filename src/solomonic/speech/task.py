@@ -193,10 +193,15 @@ class TransducerTask:
                 bank, index = self._items[item]
                 frames = self._banks[bank][index]
                 changed = change(frames, self.online, self.noises, generator)
-                rows.append((changed, self._labels[bank][index]))
+                rows.append((self._filled(changed), self._labels[bank][index]))
             data = collate(rows, self.model.transducer.config.frames_per_step)
             yield SpeechBatch(data, step), {"step": step + 1, "order": after}
             step += 1
+
+    def _filled(self, frames: np.ndarray) -> np.ndarray:
+        """Whole encoder steps, the last filled with silence as streams do; a batch's own padding,
+        zeros, would be heard as a bang."""
+        return pad(frames, 0, -len(frames) % self.model.transducer.config.frames_per_step)
 
     def loss(self, batch: SpeechBatch) -> tuple[Tensor, dict[str, float]]:
         """The weighted losses in nats per label, and each by name."""
@@ -294,7 +299,7 @@ class TransducerTask:
             for index in range(min(share, len(bank))):
                 labels = self.pieces.encode(bank.texts[index])
                 if labels and bank.lengths[index] <= limit:
-                    rows.append((pad(bank[index], 0, tail), labels))
+                    rows.append((self._filled(pad(bank[index], 0, tail)), labels))
         rows.sort(key=lambda row: len(row[0]))
         for start in range(0, len(rows), 8):
             yield rows[start : start + 8]

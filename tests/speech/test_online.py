@@ -1,0 +1,155 @@
+"""Augmentation on frames: silence around, level, noise at its ratio, masks; all of it drawn."""
+
+import numpy as np
+import pytest
+
+from solomonic.core import ConfigError
+from solomonic.speech.data.online import SILENCE, OnlineConfig, change, draw_noise, mask, mix, pad
+from solomonic.speech.features import features
+
+NOTHING = OnlineConfig(
+    lead_ms=0, tail_ms=0, tail_min_ms=0, volume_db=(0, 0), noise=0, time_masks=0, bin_masks=0
+)
+DECIBEL = np.log(10) / 10
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def frames(steps: int = 90, bins: int = 80) -> np.ndarray:
+    return rng(7).normal(-6, 2, (steps, bins)).astype(np.float32)
+
+
+def test_digital_silence_is_what_the_filter_bank_gives() -> None:
+    pytest.importorskip("kaldi_native_fbank")
+    np.testing.assert_allclose(features(np.zeros(8000, np.float32)), SILENCE, atol=1e-4)
+
+
+def test_nothing_asked_for_changes_nothing() -> None:
+    given = frames()
+    before = given.copy()
+    np.testing.assert_allclose(change(given, NOTHING, [], rng()), given, atol=1e-6)
+    change(given, OnlineConfig(), [], rng())
+    np.testing.assert_array_equal(given, before)  # the input is left alone
+
+
+def test_padding() -> None:
+    padded = pad(frames(5), 2, 3)
+    assert padded.shape == (10, 80)
+    assert (padded[:2] == np.float32(SILENCE)).all() and (padded[-3:] == np.float32(SILENCE)).all()
+    np.testing.assert_array_equal(padded[2:7], frames(5))
+
+
+def test_lead_tail_and_level_are_uniform_within_their_ranges() -> None:
+    config = NOTHING.replace(lead_ms=200, tail_ms=300, tail_min_ms=100, volume_db=(-10, 5))
+    generator = rng()
+    leads, tails, levels = [], [], []
+    given = frames(40)
+    for _ in range(600):
+        changed = change(given, config, [], generator)
+        loud = np.flatnonzero((changed > SILENCE + 6).any(axis=1))
+        leads.append(loud[0])
+        tails.append(len(changed) - 1 - loud[-1])
+        levels.append((changed[loud[0] + 20] - given[20]).max() / DECIBEL)
+    for found, low, high in ((leads, 0, 20), (tails, 10, 30), (levels, -10, 5)):
+        assert min(found) >= low - 1e-3 and max(found) <= high + 1e-3
+        assert min(found) < low + 0.1 * (high - low) and max(found) > high - 0.1 * (high - low)
+        spread = (high - low) / np.sqrt(12 * 600)
+        assert np.mean(found) == pytest.approx((low + high) / 2, abs=5 * spread)
+
+
+def test_as_many_are_noisy_as_the_share_says() -> None:
+    config = NOTHING.replace(noise=0.3, snr_db=(0, 0))
+    generator, given = rng(), frames(20)
+    count = sum(
+        not np.allclose(change(given, config, [], generator), given, atol=1e-5) for _ in range(500)
+    )
+    assert count / 500 == pytest.approx(0.3, abs=5 * np.sqrt(0.21 / 500))
+
+
+@pytest.mark.parametrize("snr", [-5.0, 0.0, 10.0, 20.0])
+def test_noise_is_mixed_at_its_ratio(snr: float) -> None:
+    speech, noise = frames(60), rng(1).normal(0, 1, (60, 80)).astype(np.float32)
+    mixed = mix(speech, noise, snr)
+    added = np.exp(mixed.astype(np.float64)) - np.exp(speech.astype(np.float64))
+    assert (added >= -1e-9).all()
+    loud = np.sort(np.exp(speech.astype(np.float64)).mean(axis=1))[30:].mean()
+    assert 10 * np.log10(loud / added.mean()) == pytest.approx(snr, abs=0.02)
+
+
+def test_silence_around_speech_does_not_change_the_ratio_much() -> None:
+    """The louder half of the frames counts, so a padded utterance is not drowned."""
+    speech = frames(60)
+    padded = mix(pad(speech, 0, 60), np.zeros((120, 80), np.float32), 10.0)
+    expected = np.log(np.exp(speech).mean()) - 10 * DECIBEL
+    assert padded[-1].mean() == pytest.approx(expected, abs=0.05)
+
+
+def test_recorded_noise_is_repeated_to_the_length() -> None:
+    recorded = np.arange(7 * 80, dtype=np.float16).reshape(7, 80)
+    for seed in range(20):
+        noise = draw_noise(30, 80, [recorded], rng(seed))
+        assert noise.shape == (30, 80) and noise.dtype == np.float32
+        if noise[0].max() > 40:  # recorded, not drawn
+            first = int(noise[0, 0] // 80)
+            np.testing.assert_array_equal(noise, recorded[(first + np.arange(30)) % 7])
+            break
+    else:
+        pytest.fail("recorded noise was never used")
+
+
+def test_stationary_noise_scatters_as_gaussian_noise_does() -> None:
+    pytest.importorskip("kaldi_native_fbank")
+    real = features(rng().normal(0, 0.1, 16000 * 10).astype(np.float32))
+    for seed in range(3):
+        made = draw_noise(1000, 80, [], rng(seed))
+        for bins in (slice(10, 20), slice(60, 80)):
+            ratio = made[:, bins].std(axis=0).mean() / real[:, bins].std(axis=0).mean()
+            assert 0.5 < ratio < 2
+
+
+def test_masks_are_bounded_and_fill_with_the_mean() -> None:
+    config = OnlineConfig(time_masks=3, time_mask_frames=10, bin_masks=2, bin_mask_bins=15)
+    given = frames(300)
+    most = 0
+    for seed in range(50):
+        masked = mask(given, config, rng(seed))
+        hidden = masked != given
+        assert np.allclose(masked[hidden], given.mean())
+        rows, bands = hidden.all(axis=1).sum(), hidden.all(axis=0).sum()
+        assert rows <= 30 and bands <= 30
+        most = max(most, rows)
+    assert most > 15
+    np.testing.assert_array_equal(frames(300), given)
+
+
+def test_short_commands_keep_their_words() -> None:
+    """No mask in time below 30 frames, one up to 59."""
+    config = OnlineConfig(bin_masks=0, time_mask_frames=20)
+    np.testing.assert_array_equal(mask(frames(29), config, rng()), frames(29))
+    for seed in range(20):
+        assert (mask(frames(59), config, rng(seed)) != frames(59)).all(axis=1).sum() <= 20
+
+
+def test_equal_generators_draw_equal_versions() -> None:
+    noises = [frames(13)]
+    first, again, other = (change(frames(), OnlineConfig(), noises, rng(s)) for s in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert first.shape != other.shape or not np.array_equal(first, other)
+    assert first.dtype == np.float32 and first.min() >= np.float32(SILENCE)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"volume_db": (3, -3)}, "volume_db = "),
+        ({"snr_db": (3, -3)}, "snr_db = "),
+        ({"noise": 1.5}, "noise = 1.5 must lie in"),
+        ({"tail_min_ms": 700}, "tail_min_ms = 700 must lie between 0 and tail_ms"),
+        ({"time_masks": -1}, "time_masks must not be negative"),
+    ],
+)
+def test_impossible_settings_are_refused(changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        OnlineConfig(**changes)
