@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from solomonic.lm.model import LanguageModel as LanguageModel
     from solomonic.lm.pretrained import load_pretrained as load_pretrained
     from solomonic.lm.pretrained import save_pretrained as save_pretrained
+    from solomonic.speech.recognizer import Recognizer as Recognizer
     from solomonic.text.tokenizer import BpeTokenizer as BpeTokenizer
     from solomonic.text.tokenizer import ByteTokenizer as ByteTokenizer
     from solomonic.text.tokenizer import load_tokenizer as load_tokenizer
@@ -38,6 +39,7 @@ _HOMES = {
     "ByteTokenizer": "solomonic.text.tokenizer",
     "BpeTokenizer": "solomonic.text.tokenizer",
     "load_tokenizer": "solomonic.text.tokenizer",
+    "Recognizer": "solomonic.speech.recognizer",
     "SolomonicError": "solomonic.core.errors",
 }
 
@@ -53,6 +55,7 @@ __all__ = [
     "ByteTokenizer",
     "BpeTokenizer",
     "load_tokenizer",
+    "Recognizer",
     "SolomonicError",
     "__version__",
 ]
