@@ -43,6 +43,18 @@ def test_pauses_sound_like_the_background_of_the_speech() -> None:
     assert np.sqrt((tail**2).mean()) == pytest.approx(0.003, rel=0.25)
 
 
+def test_soft_speech_does_not_go_on_in_the_pauses() -> None:
+    close = [word(0.3)[RATE // 10 : -RATE // 10]] * 2
+    made = make_paused(close, np.random.default_rng(0))
+    (start, end) = made.pauses[0]
+    inside = made.audio[round(start * RATE) : round(end * RATE)]
+    assert np.sqrt((inside**2).mean()) < 0.012 * np.sqrt((close[0] ** 2).mean())
+    noise = np.random.default_rng(1).normal(size=RATE) * 0.02
+    made = make_paused(close, np.random.default_rng(0), background=noise)
+    inside = made.audio[round(start * RATE) : round(end * RATE)]
+    assert np.sqrt((inside**2).mean()) == pytest.approx(0.02, rel=0.25), "given, so believed"
+
+
 def test_lengths_of_pauses_spread_over_their_range() -> None:
     rng = np.random.default_rng(0)
     pieces = [word(0.1)] * 2

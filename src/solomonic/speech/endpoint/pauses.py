@@ -14,6 +14,9 @@ from solomonic.core import DataError
 _BLOCK = 0.01  # seconds over which energy is measured
 _FADE = 0.005  # seconds of fade at every joint, against clicks
 
+QUIETER = 0.01
+"""Highest level of a background that had to be taken from speech, against it: 40 dB below."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PausedSpeech:
@@ -38,6 +41,7 @@ def make_paused(
     pause_ms: tuple[float, float] = (100.0, 900.0),
     lead_ms: float = 300.0,
     tail_ms: float = 1500.0,
+    background: np.ndarray | None = None,
 ) -> PausedSpeech:
     """Join pieces of a sentence with a random pause between any two.
 
@@ -46,15 +50,17 @@ def make_paused(
             gives a sentence without a pause.
         pause_ms: shortest and longest pause, drawn evenly.
         lead_ms, tail_ms: background before and after the sentence.
+        background: (n,) some of what sounds where nobody speaks, for noisy recordings; None: what
+            is cut off the pieces or, where that is less than 100 ms, the quietest part of them.
 
     Raises:
         DataError: there is no piece, or one holds no speech.
     """
     if not pieces:
         raise DataError("a sentence needs at least one piece of speech.")
-    trimmed = [_trimmed(np.asarray(p, dtype=np.float32), sample_rate) for p in pieces]
-    whole = np.concatenate([np.asarray(p, dtype=np.float32) for p in pieces])
-    room = _Background(whole, rng, sample_rate)
+    arrays = [np.asarray(piece, dtype=np.float32) for piece in pieces]
+    trimmed = [_trimmed(piece, sample_rate) for piece in arrays]
+    room = _Background(_quiet_part(arrays, background, sample_rate), rng, sample_rate)
     parts, pauses = [room.make(lead_ms / 1000)], []
     length = len(parts[0])
     start = length / sample_rate
@@ -136,6 +142,29 @@ class _Background:
             # Squares of four overlapping Hann windows add up to 1.5.
             out[first : first + size] += sign * turned * self.window / np.sqrt(1.5)
         return out[size : size + count].astype(np.float32)
+
+
+def _quiet_part(
+    pieces: Sequence[np.ndarray], background: np.ndarray | None, sample_rate: int
+) -> np.ndarray:
+    """What is heard where nobody speaks, at least 100 ms of it."""
+    if background is not None and len(background):
+        return np.asarray(background, dtype=np.float32)
+    bounds = [speech_bounds(piece, sample_rate) for piece in pieces]
+    cut = [
+        part
+        for piece, (start, end) in zip(pieces, bounds, strict=True)
+        for part in (piece[: round(start * sample_rate)], piece[round(end * sample_rate) :])
+    ]
+    margins = np.concatenate(cut)
+    if len(margins) >= 0.1 * sample_rate:
+        return margins
+    # Pieces cut close hold no background: what is quietest in them is soft speech, which must not
+    # go on in the pauses.
+    whole = np.concatenate(pieces)
+    quiet = _Background(whole, np.random.default_rng(0), sample_rate).sample
+    level, loud = (float(np.sqrt((x.astype(np.float64) ** 2).mean())) for x in (quiet, whole))
+    return (quiet * min(1.0, loud * QUIETER / max(level, 1e-12))).astype(np.float32)
 
 
 def _trimmed(piece: np.ndarray, sample_rate: int) -> np.ndarray:
