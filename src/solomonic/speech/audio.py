@@ -1,7 +1,7 @@
 """Audio in: files, raw samples on a pipe, a microphone; all of it as 16 kHz mono float32.
 
 Samples lie in [-1, 1]. Files are whatever `soundfile` (libsndfile) reads; rates are changed by
-soxr at its high quality, where a stream's output does not depend on how its input is cut.
+soxr at its high quality; a stream's output does not depend on how its input is cut.
 """
 
 from __future__ import annotations
@@ -91,9 +91,10 @@ def clipping(samples: np.ndarray) -> float:
 class StreamResampler:
     """Changes the rate of audio that arrives in pieces.
 
-    soxr's output depends in the last bits on the sizes it is fed, so it is always fed blocks of
-    20 ms, counted from the start of the stream: any cut of the input gives the same samples.
-    At equal rates samples pass through untouched.
+    It is always fed blocks of 5 ms, counted from the start of the stream, so that any cut of the
+    input gives the same samples: soxr 1.1 gives them for other sizes too, but promises it nowhere.
+    Its filter holds back 21 ms on average at 48 kHz and 64 ms at 8 kHz; `finish` gives that out.
+    At equal rates samples pass through untouched and at once.
 
     Args:
         source_rate: Hz of what comes in, at least 1000.
@@ -114,7 +115,7 @@ class StreamResampler:
             import soxr
 
             self._soxr = soxr.ResampleStream(source_rate, rate, 1, dtype="float32", quality="HQ")
-        self._block = max(round(source_rate / 50), 1)
+        self._block = max(round(source_rate / 200), 1)
         self._waiting = np.empty(0, np.float32)
         self._finished = False
 
