@@ -136,6 +136,17 @@ def test_resampling_does_not_depend_on_the_cut(rate: int) -> None:
     assert np.allclose(results[0], whole, atol=1e-6)
 
 
+def test_a_file_gives_what_its_stream_gives(tmp_path: Path) -> None:
+    samples = noise(9000)
+    soundfile.write(tmp_path / "a.wav", samples, 44100, subtype="FLOAT")
+    stream = StreamResampler(44100)
+    parts = [stream.accept(samples[i : i + 331]) for i in range(0, 9000, 331)]
+    assert np.array_equal(read_audio(tmp_path / "a.wav"), np.concatenate([*parts, stream.finish()]))
+    soundfile.write(tmp_path / "slow.wav", samples, 100)
+    with pytest.raises(DataError, match=r"slow\.wav: sample rates 100"):
+        read_audio(tmp_path / "slow.wav")
+
+
 def test_resampling_keeps_what_it_can_and_removes_what_it_must() -> None:
     stream = StreamResampler(48000)
     kept, gone = tone(0.5, 48000, 3000), tone(0.5, 48000, 11000)

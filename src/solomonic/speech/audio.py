@@ -48,7 +48,11 @@ def read_audio(path: str | Path, rate: int = RATE) -> np.ndarray:
         raise DataError(
             f"{path} holds samples that are not finite (NaN or infinite); save it again."
         )
-    return resample(np.ascontiguousarray(mono), source_rate, rate)
+    try:
+        stream = StreamResampler(source_rate, rate)  # so that a file gives what its stream gives
+    except ConfigError as error:
+        raise DataError(f"{path}: {error}") from error
+    return np.concatenate([stream.accept(np.ascontiguousarray(mono)), stream.finish()])
 
 
 def resample(samples: np.ndarray, source_rate: float, rate: float) -> np.ndarray:
