@@ -102,6 +102,7 @@ def write_speech_model(
         "end": None if model.end is None else model.end.config.to_json(),
         "sha256": {name: _digest(folder / name) for name in (_TENSORS, _PIECES)},
     }
+    record["fingerprint"] = fingerprint(record)
     (folder / _CONFIG).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
     if card is not None:
         (folder / _CARD).write_text(card, "utf-8")
@@ -118,8 +119,8 @@ def load_speech_model(directory: str | Path, device: str | torch.device = "cpu")
 
     folder = Path(directory)
     record = _read_config(folder)
-    for name, expected in record["sha256"].items():
-        _verify(folder / name, expected)
+    for name in (_TENSORS, _PIECES):
+        _verify(folder / name, record["sha256"][name])
     try:
         stored = {name: tensor.clone() for name, tensor in load_file(folder / _TENSORS).items()}
     except (SafetensorError, OSError) as error:
@@ -153,6 +154,13 @@ def load_speech_model(directory: str | Path, device: str | torch.device = "cpu")
     return model
 
 
+def fingerprint(record: Mapping[str, Any]) -> str:
+    """SHA-256 of a configuration's record without its own fingerprint: the sizes of tensors do not
+    show every change of a setting."""
+    rest = {name: value for name, value in record.items() if name != "fingerprint"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
 def quantise_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """(int8 (n, m), float32 scale (n,)): symmetric, the largest weight of a row becomes 127."""
     scale = matrix.abs().amax(dim=1).clamp(min=1e-12) / _LEVELS
@@ -181,6 +189,10 @@ def _fill(folder: Path, model: SpeechModel, stored: dict[str, Tensor]) -> None:
                         f"{folder / _TENSORS} lacks the scales of '{name}'; copy it again."
                     )
                 value = value.to(torch.float32) * scale[:, None]
+            if not value.isfinite().all():
+                raise CheckpointError(
+                    f"{folder / _TENSORS}: '{name}' holds NaN or infinity; train the model again."
+                )
             tensor.copy_(value)
 
 
@@ -212,14 +224,24 @@ def _read_config(folder: Path) -> Mapping[str, Any]:
             f"{file} describes a model of type '{kind}', not '{MODEL_TYPE}'; give a speech model "
             "that solomonic trained."
         )
-    if record.get("version", 0) > VERSION:
+    version = record.get("version")
+    if not isinstance(version, int) or version > VERSION:
         raise CheckpointError(
-            f"{file} has version {record['version']}, this program reads up to {VERSION}; update "
-            "solomonic."
+            f"{file} has version {version}, this program reads up to {VERSION}; update solomonic."
         )
     missing = {"weights", "transducer", "context", "end", "sha256"} - set(record)
     if missing:
         raise CheckpointError(f"{file} lacks '{min(missing)}'; copy it again.")
+    if record.get("fingerprint", fingerprint(record)) != fingerprint(record):
+        raise CheckpointError(f"{file} is corrupted (its SHA-256 does not fit); copy it again.")
+    if record["weights"] not in WEIGHTS:
+        raise CheckpointError(
+            f"{file} has weights '{record['weights']}', this program reads {', '.join(WEIGHTS)}; "
+            "update solomonic."
+        )
+    for name in (_TENSORS, _PIECES):
+        if not isinstance(record["sha256"], dict) or name not in record["sha256"]:
+            raise CheckpointError(f"{file} names no checksum of {name}; copy it again.")
     return record
 
 

@@ -199,8 +199,8 @@ class TransducerTask:
             step += 1
 
     def _filled(self, frames: np.ndarray) -> np.ndarray:
-        """Whole encoder steps, the last filled with silence as streams do; a batch's own padding,
-        zeros, would be heard as a bang."""
+        """Whole encoder steps, the last filled with silence as streams do; a batch's own padding is
+        zeros, which are loud."""
         return pad(frames, 0, -len(frames) % self.model.transducer.config.frames_per_step)
 
     def loss(self, batch: SpeechBatch) -> tuple[Tensor, dict[str, float]]:
