@@ -203,9 +203,10 @@ def test_what_is_saved_is_the_mean(banks: Any, pieces: WordPieces, tmp_path: Pat
 def test_what_is_left_out_is_counted_by_the_reason(tmp_path: Path, pieces: WordPieces) -> None:
     manifest = write_corpus(tmp_path, [("train", 8)])
     lines = [json.loads(line) for line in manifest.read_text().splitlines()]
+    lines.sort(key=lambda line: line["duration"])
     texts = ["", "go stop left right " * 8, "go go", "left"]
     for line, text in zip(lines, texts, strict=False):
-        line["text"] = text
+        line["text"] = text  # of the shortest recordings
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
     bank = build_bank(manifest, "train", tmp_path / "bank", workers=1)
     longest = (float(bank.lengths.max()) - 1) / 100
