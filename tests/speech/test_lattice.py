@@ -124,6 +124,13 @@ def test_building_joins_several_ends() -> None:
     assert lattice.arc_spans().tolist() == [[0, 3], [1, 2], [3, 4], [4, 4]]
 
 
+def test_building_refuses_an_end_that_does_not_exist() -> None:
+    arcs = [Arc(0, 1, "a", 0.0)]
+    for ends in (5, {1: (0.0, 0.0), 7: (0.0, 0.0)}, -1):
+        with pytest.raises(DataError, match="start or end of a lattice, does not exist"):
+            build_lattice([0, 1], arcs, ends, frame_seconds=0.06)
+
+
 @pytest.mark.parametrize(
     ("frames", "arcs", "message"),
     [

@@ -104,6 +104,15 @@ def test_the_bytes_of_version_1_stay_as_they_are() -> None:
     assert decode_message(data).lattice == message.lattice
 
 
+def test_the_bytes_of_a_monotonous_lattice_stay_as_they_are() -> None:
+    """So many equal bits that probabilities reach their limits, where the coder must agree too."""
+    arcs = [Arc(node, node + 1, "no", -0.125) for node in range(400)]
+    lattice = build_lattice(list(range(401)), arcs, 400, frame_seconds=0.06)
+    data = encode_message(LatticeMessage(lattice=lattice))
+    assert (len(data), zlib.crc32(data[:-4])) == (41, 3870005737)
+    assert decode_message(data).lattice == lattice
+
+
 def test_decoded_messages_encode_to_the_same_bytes() -> None:
     data = encode_message(FULL)
     assert encode_message(decode_message(data)) == data

@@ -45,9 +45,7 @@ def build_lattice(
     arcs = list(arcs)
     named = [start, *(ends if isinstance(ends, Mapping) else [ends])]
     nodes = _count(arcs, named) if frames is None else len(frames)
-    for pair in (*((arc.source, arc.target) for arc in arcs), *((node, node) for node in named)):
-        if not (min(pair) >= 0 and max(pair) < nodes):
-            raise DataError(f"arc {pair[0]} -> {pair[1]} is between nodes that do not exist.")
+    _check_nodes(arcs, named, nodes)
     if isinstance(ends, Mapping):
         arcs += [Arc(node, nodes, "", *score) for node, score in ends.items()]
         end = nodes
@@ -128,6 +126,15 @@ def _reach(neighbours: list[list[int]], origin: int) -> set[int]:
                 seen.add(node)
                 todo.append(node)
     return seen
+
+
+def _check_nodes(arcs: list[Arc], named: list[int], nodes: int) -> None:
+    for arc in arcs:
+        if min(arc[:2]) < 0 or max(arc[:2]) >= nodes:
+            raise DataError(f"arc {arc.source} -> {arc.target} is between nodes that do not exist.")
+    for node in named:
+        if not 0 <= node < nodes:
+            raise DataError(f"node {node}, start or end of a lattice, does not exist.")
 
 
 def _count(arcs: list[Arc], named: list[int]) -> int:
