@@ -13,6 +13,7 @@ NAMES = {
     "speed": "decode, prefill and training against Transformers and llama.cpp (20 minutes)",
     "gpu": "training and decoding on a CUDA device (refuses without one)",
     "lattice_bytes": "bytes of lattice messages against Opus and PCM (needs a folder of audio)",
+    "transducer": "time and memory of the transducer loss against the plain double loop (a minute)",
     "language": "bits per byte at equal parameters and tokens (hours; needs ../shared/data)",
 }
 ALIASES = {"peers": "speed", "lattice": "lattice_bytes"}

@@ -335,3 +335,11 @@ def test_ranges_follow_the_occupancy() -> None:
     said[0, torch.arange(5), torch.arange(5)] = 1.0
     found = ranges(gone, said, torch.tensor([6]), torch.tensor([6]), 2)
     assert found[0, :, 0].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_ranges_count_the_labels_said_inside() -> None:
+    """Blanks are even; only the arc from 2 to 3 is ever taken, so both of its ends are wanted."""
+    gone, said = torch.full((1, 9, 6), 0.1), torch.zeros(1, 9, 5)
+    said[0, :, 2] = 0.5
+    found = ranges(gone, said, torch.tensor([9]), torch.tensor([5]), 2)
+    assert found[0, :, 0].tolist() == [0, 1, 2, 2, 2, 2, 2, 3, 4]

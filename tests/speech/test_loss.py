@@ -464,6 +464,16 @@ def test_logits_that_do_not_lie_in_order() -> None:
         assert (ours - truth).abs().max() < 1e-12
 
 
+def test_joiner_inputs_that_do_not_lie_in_order() -> None:
+    inputs, targets = joiner(), targets_of(B, U)
+    wanted = joint_transducer_loss(*inputs, targets, FRAMES, LABELS)
+    turned = [x.mT.contiguous().mT if x.dim() > 1 else x for x in inputs]
+    found = joint_transducer_loss(*turned, targets, FRAMES, LABELS)
+    assert torch.equal(found, wanted)
+    slopes = (torch.autograd.grad(x, inputs) for x in (found, wanted))
+    assert all(torch.equal(a, b) for a, b in zip(*slopes, strict=True))
+
+
 def test_inputs_without_gradients_are_left_alone() -> None:
     inputs, targets = joiner(), targets_of(B, U)
     for x in (inputs[0], inputs[3]):
@@ -556,6 +566,23 @@ def test_pruning_that_makes_no_sense_is_refused() -> None:
         pruned_transducer_loss(*rest, prune_range=1)
     with pytest.raises(ConfigError, match="together at most 1"):
         pruned_transducer_loss(*rest, lm_scale=0.8, am_scale=0.3)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_finds_the_same() -> None:
+    inputs, simple, rest = joiner(), simple_inputs(), (targets_of(B, U), FRAMES, LABELS)
+
+    def everything(device: str) -> list[Tensor]:
+        parts: Any = [x.detach().to(device).requires_grad_() for x in (*inputs, *simple)]
+        where = [x.to(device) for x in rest]
+        pruned = pruned_transducer_loss(*parts, *where, prune_range=2, fastemit=0.1)
+        values = [pruned.simple, pruned.pruned, joint_transducer_loss(*parts[:4], *where)]
+        values.append(transducer_loss(logits_of(*parts[:4]), *where, delay_penalty=0.1))
+        slopes = torch.autograd.grad(sum(values), parts)
+        return [x.detach().cpu() for x in (*values, *slopes)]
+
+    for ours, truth in zip(everything("cuda"), everything("cpu"), strict=True):
+        assert (ours - truth).abs().max() < 1e-10
 
 
 def test_torchaudio_agrees() -> None:

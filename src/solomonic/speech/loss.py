@@ -338,7 +338,7 @@ def _simple(
         alone = label.logsumexp(-1)[:, None]
         parts.append((scales[0], planes(torch.zeros_like(acoustic[:, :1]), label, alone)))
     if scales[1]:
-        mean = (label.softmax(-1) * real).sum((0, 1)) / real.sum()
+        mean = (label.softmax(-1) * real).sum((0, 1))  # but for a factor, which falls out below
         mean = (mean + least).log().expand_as(label)
         alone = (acoustic + mean[:, :1]).logsumexp(-1, keepdim=True)
         parts.append((scales[1], planes(acoustic, mean, alone.expand_as(total))))

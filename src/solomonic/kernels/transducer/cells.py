@@ -44,11 +44,12 @@ def slopes(
     logits: Tensor, labels: Tensor, blank: int, total: Tensor, gone: Tensor, said: Tensor
 ) -> Tensor:
     """Same function as `reference.slopes`."""
-    mass = gone + said
+    mass, idle = gone + said, (gone == 0) & (said == 0)
     real = logits if logits.dtype == total.dtype else logits.to(total.dtype)
     real.sub_(total[:, None]).exp_().mul_(mass[:, None])
     real[:, blank] -= gone
     chosen = labels.clamp(min=0)[:, None]
-    real.scatter_add_(1, chosen, torch.where(labels < 0, 0.0, -said)[:, None])
-    real.masked_fill_(((gone == 0) & (said == 0))[:, None], 0.0)
+    said = torch.where(labels < 0, 0.0, said)[:, None]
+    real.scatter_(1, chosen, real.gather(1, chosen) - said)
+    real.masked_fill_(idle[:, None], 0.0)
     return logits if real is logits else logits.copy_(real)
