@@ -4,13 +4,15 @@ For tests of everything around the model: streams, events, files, the command li
 joint network is set by hand to hear speech, so that words come and go with the sound.
 """
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from solomonic.speech.config import TransducerConfig
 from solomonic.speech.features import features
 from solomonic.speech.model import Transducer
-from solomonic.speech.pretrained import SpeechModel
+from solomonic.speech.pretrained import SpeechModel, save_speech_model
 from solomonic.text.pieces import WORD_START, WordPieces
 
 RATE = 16000
@@ -73,6 +75,12 @@ def _hearing(transducer: Transducer) -> tuple[torch.Tensor, torch.Tensor]:
     ridge = rows.T @ rows + 0.1 * torch.eye(rows.shape[1], dtype=torch.float64)
     solved = torch.linalg.solve(ridge, rows.T @ wanted)[:, 0].float()
     return solved[:-1], solved[-1]
+
+
+def save_tiny(folder: Path) -> Path:
+    """The tiny model on disk."""
+    save_speech_model(folder, tiny_model(), card="# tiny\n")
+    return folder
 
 
 def silence(seconds: float, level: float = 0.0, rate: int = RATE, seed: int = 0) -> np.ndarray:
