@@ -26,7 +26,9 @@ def write(folder: Path, lines: list[Any], missing: tuple[int, ...] = ()) -> Path
     for number in range(len(lines)):
         if number not in missing:
             (folder / "audio" / f"{number}.wav").write_bytes(b"")
-    text = "".join(f"{x if isinstance(x, str) else json.dumps(x)}\n" for x in lines)
+    text = "".join(
+        f"{x if isinstance(x, str) else json.dumps(x, ensure_ascii=False)}\n" for x in lines
+    )
     (folder / "manifest.jsonl").write_text(text, "utf-8")
     return folder / "manifest.jsonl"
 
