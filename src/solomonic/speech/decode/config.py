@@ -38,7 +38,7 @@ class DecodeConfig(Config):
     """Most hypotheses in a result."""
     confidence_scale: float = 1.0
     """Factor on acoustic scores in lattice posteriors; below 1 is less sure of itself."""
-    stable_beam: float = 3.0
+    stable_beam: float = 4.0
     """Words become stable when all hypotheses within this of the best agree on them, ..."""
     stable_frames: int = 5
     """... this many frames long. 0: no word is stable before the end."""

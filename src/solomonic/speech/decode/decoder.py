@@ -174,14 +174,19 @@ class Decoder:
             lattice = record.lattice(tuple(self.pieces.pieces), self.frame_seconds)
         nbest: dict[str, Hypothesis] = {}
         for count, path in enumerate(record.paths()):
-            hypothesis = self._hypothesis(path, posteriors)
-            nbest.setdefault(hypothesis.text, hypothesis)
+            text = self._text(path)
+            if text not in nbest:
+                nbest[text] = self._hypothesis(text, path, posteriors)
             if len(nbest) == self.config.nbest or count == _MOST_PATHS:
                 break
         return DecodeResult(list(nbest.values()), lattice, search.frame)
 
+    def _text(self, path: Path) -> str:
+        spelled = "".join(self.pieces.pieces[node.token] for node in path.emissions)
+        return " ".join(spelled.replace(WORD_START, " ").split())
+
     def _hypothesis(
-        self, path: Path, posteriors: dict[int, list[tuple[int, float]]] | None
+        self, text: str, path: Path, posteriors: dict[int, list[tuple[int, float]]] | None
     ) -> Hypothesis:
         tokens = tuple(node.token for node in path.emissions)
         frames = tuple(node.frame for node in path.emissions)
@@ -193,7 +198,7 @@ class Decoder:
             ]
         words = words_of(tokens, frames, surely, self.pieces, self.frame_seconds)
         return Hypothesis(
-            text=" ".join(word.text for word in words),
+            text=text,
             tokens=tokens,
             frames=frames,
             log_probs=tuple(node.log_prob for node in path.emissions),
