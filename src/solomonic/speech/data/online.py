@@ -33,10 +33,11 @@ class OnlineConfig(Config):
     """Share of utterances with noise."""
     snr_db: tuple[float, float] = (3.0, 30.0)
     time_masks: int = 6
-    """Masks an utterance, at most one for each 30 frames."""
-    time_mask_frames: int = 20
+    """Masks an utterance, at most one for each 60 frames: a command is short, and a mask may take
+    the only sound by which its word is known."""
+    time_mask_frames: int = 15
     bin_masks: int = 2
-    bin_mask_bins: int = 20
+    bin_mask_bins: int = 14
 
     def __post_init__(self) -> None:
         for name in ("volume_db", "snr_db"):
@@ -111,7 +112,7 @@ def mask(frames: np.ndarray, config: OnlineConfig, generator: np.random.Generato
     frames = frames.copy()
     steps, bins = frames.shape
     fill = frames.mean()
-    for _ in range(min(config.time_masks, steps // 30)):
+    for _ in range(min(config.time_masks, steps // 60)):
         size = int(generator.integers(0, config.time_mask_frames + 1))
         start = int(generator.integers(0, max(steps - size, 1)))
         frames[start : start + size] = fill
