@@ -1,7 +1,7 @@
 // The transducer's ops through the C interface: slopes against differences, threads, refusals.
 //
-// Values are compared with the definitions from Python (tests/kernels/test_transducer.py); here they
-// run under the sanitizers, on buffers of exactly the size they may touch.
+// Values are compared with the definitions from Python (tests/kernels/test_transducer.py); here the
+// ops run under the sanitizers, on buffers of exactly the size they may touch.
 #include <cmath>
 #include <cstdint>
 #include <limits>

@@ -141,7 +141,8 @@ slm_status slm_transducer_hidden(const slm_transducer_cells* op, int32_t threads
     const char* name = "transducer_hidden";
     check(*op, op->width, name);
     need(op->acoustic, name, "acoustic"), need(op->label, name, "label");
-    need(op->units, name, "units"), need(op->rows, name, "rows"), need(op->columns, name, "columns");
+    need(op->units, name, "units");
+    need(op->rows, name, "rows"), need(op->columns, name, "columns");
     const TrainKernels& kernel = *kernels().train;
     const int64_t n = op->width;
     each(*op, threads, [&](int64_t i) {
