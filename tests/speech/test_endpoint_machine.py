@@ -88,9 +88,9 @@ def run(config: EndpointConfig, seen: Sequence[Observation]) -> tuple[list[Event
 
 @pytest.mark.parametrize("block", range(10))
 def test_the_protocol_holds_for_any_observations(block: int) -> None:
-    """2,000 random streams: order, revisions, one final a reset, finals without speculation."""
+    """1,000 random streams: order, revisions, one final a reset, finals without speculation."""
     counts = {SpeculativeEnd: 0, Reset: 0, Final: 0}
-    for seed in range(200 * block, 200 * (block + 1)):
+    for seed in range(100 * block, 100 * (block + 1)):
         config, seen = random_config(seed), observations(seed, frames=160)
         events, finals = run(config, seen)
         check_events(events)
@@ -108,7 +108,7 @@ def test_the_protocol_holds_for_any_observations(block: int) -> None:
             if speculated:
                 assert last.commit != (bool(resets) and resets[-1] is one[-2]), "hit or reset"
         assert run(config.replace(speculate=False), seen)[1] == finals
-    assert all(counts[kind] > 50 for kind in (SpeculativeEnd, Reset, Final)), counts
+    assert all(counts[kind] > 25 for kind in (SpeculativeEnd, Reset, Final)), counts
 
 
 def test_decisions_are_a_function_of_the_observations() -> None:
