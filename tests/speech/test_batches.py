@@ -77,6 +77,17 @@ def test_processes_change_nothing(bank: FeatureBank, tmp_path: Path) -> None:
     assert plain.fingerprint != one.fingerprint and (plain.lengths != one.lengths).all()
 
 
+def test_each_recording_is_drawn_for_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from solomonic.speech.data import bank as module
+
+    monkeypatch.setattr(module, "_PART", 1)
+    same = utterances(tmp_path / "audio", 1) * 3
+    made = build(same, tmp_path / "bank", augmentation=AugmentConfig(noise=1.0), workers=1)
+    assert not np.allclose(made[0], made[1]) and not np.allclose(made[1], made[2])
+
+
 def test_processes_do_not_load_pytorch() -> None:
     script = "import sys, solomonic.speech.data.extract; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
