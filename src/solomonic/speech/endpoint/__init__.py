@@ -1,6 +1,10 @@
 """When an utterance begins, when it is probably over and when it is over: two end-pointers."""
 
 from solomonic.speech.endpoint.config import EndpointConfig as EndpointConfig
+from solomonic.speech.endpoint.features import EndFeatures as EndFeatures
+from solomonic.speech.endpoint.head import EndHead as EndHead
+from solomonic.speech.endpoint.head import EndHeadConfig as EndHeadConfig
+from solomonic.speech.endpoint.head import EndHeadState as EndHeadState
 from solomonic.speech.endpoint.machine import Decision as Decision
 from solomonic.speech.endpoint.machine import Endpointer as Endpointer
 from solomonic.speech.endpoint.machine import EndpointState as EndpointState
