@@ -8,6 +8,8 @@ import pytest
 
 from decode_toy import Pieces, Toy, decode, decoder
 from solomonic.speech.decode import DecodeConfig
+from solomonic.speech.decode.prefix import Prefix, PrefixTree
+from solomonic.speech.decode.stability import Stability
 from solomonic.speech.words import Word, words_of
 
 
@@ -58,6 +60,27 @@ def test_a_word_is_not_stable_while_it_may_go_on_or_be_disputed() -> None:
                 assert (tokens[known:] and made._starts[tokens[known]]) or len(tokens) > known
     never = decoder(toy, DecodeConfig(stable_frames=0))
     assert never.partial(decode(never, acoustic)).stable_words == 0
+
+
+def test_what_is_agreed_on_must_be_the_same_whole_words_in_all_frames() -> None:
+    """First "b c ...", then "b cd ...": only "b" has been there all the time."""
+    starts = [False, True, False]
+    tree = PrefixTree(None, starts, 0)
+
+    def prefix(*tokens: int) -> Prefix:
+        made = tree.root
+        for token in tokens:
+            made = tree.child(made, token)
+        return made
+
+    stability = Stability(tree.root, starts, frames=2)
+    assert not stability.observe([prefix(1, 1, 1), prefix(1, 1, 1, 2)])
+    assert stability.observe([prefix(1, 1, 2, 1), prefix(1, 1, 2, 1, 2)])
+    assert stability.prefix is prefix(1)
+    assert stability.allows(prefix(1, 1)) and stability.allows(prefix(1, 1, 2))
+    assert not stability.allows(prefix(1, 2)) and not stability.allows(prefix(1))
+    assert stability.observe([prefix(1, 1, 2, 1)])
+    assert stability.prefix is prefix(1, 1, 2)
 
 
 def test_the_pause_is_the_expected_time_since_the_last_label() -> None:

@@ -184,6 +184,28 @@ def test_memory_is_flat_in_silence() -> None:
     assert late.max() < 2000
 
 
+def test_what_the_model_said_of_old_prefixes_is_forgotten() -> None:
+    toy = Toy(3, size=12, sharp=2.0, blank=1.0)
+    made = decoder(toy, DecodeConfig())
+    search = made.start()
+
+    def remembered() -> int:
+        seen, stack = set(), [search.tree.root, *(hyp.prefix for hyp in search.hyps)]
+        while stack:
+            prefix = stack.pop()
+            if prefix not in seen:
+                seen.add(prefix)
+                stack += [*prefix.children.values(), *([prefix.parent] if prefix.parent else [])]
+        return sum(prefix.label is not None for prefix in seen)
+
+    made.advance([search], toy.audio(31))
+    before = remembered()
+    toy.joint.bias[0] = 30.0
+    decoder(toy, DecodeConfig()).advance([search], toy.audio(70))
+    assert before > 40
+    assert remembered() <= len(search.hyps) + 1  # and the last that is stable
+
+
 def test_what_does_not_fit_is_refused_and_nothing_is_changed() -> None:
     toy = Toy(0)
     made = decoder(toy)

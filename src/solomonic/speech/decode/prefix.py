@@ -110,6 +110,10 @@ class PrefixTree:
             }
             if prefix.used < before:
                 prefix.label = prefix.states = None
+        above = top.parent  # nothing will ever branch off there again
+        while above is not None and above.children:
+            above.children, above.label, above.states = {}, None, None
+            above = above.parent
 
 
 def common(first: Prefix, second: Prefix) -> Prefix:
