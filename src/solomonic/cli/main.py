@@ -17,7 +17,17 @@ from typing import Annotated
 import typer
 
 from solomonic import __version__
-from solomonic.cli import demo, evaluate, explain, generate, inspect, plot, train
+from solomonic.cli import (
+    demo,
+    evaluate,
+    explain,
+    generate,
+    inspect,
+    listen,
+    plot,
+    train,
+    transcribe,
+)
 from solomonic.core import SolomonicError
 
 app = typer.Typer(
@@ -32,6 +42,8 @@ app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(plot.app, name="plot")
 app.command("generate")(generate.generate)
+app.command("transcribe")(transcribe.transcribe)
+app.command("listen")(listen.listen)
 app.command("inspect")(inspect.inspect)
 app.command("explain")(explain.explain)
 app.command("demo")(demo.demo)

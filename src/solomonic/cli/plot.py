@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from solomonic.cli import console
+from solomonic.cli import console, plot_speech
 from solomonic.cli.options import Checkpoint, Device, Json
 from solomonic.core import ConfigError, DataError
 
 app = typer.Typer(help="Draw figures.", no_args_is_help=True)
+app.command("lattice")(plot_speech.lattice)
+app.command("endpoints")(plot_speech.endpoints)
 
 Figure = Annotated[Path, typer.Option(help="The picture to write: .png, .svg or .pdf.")]
 

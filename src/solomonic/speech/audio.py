@@ -202,7 +202,8 @@ def microphone(
     except (ImportError, OSError) as error:  # OSError: PortAudio is missing
         raise ConfigError(
             "the microphone needs the extra solomonic[microphone] and PortAudio (Debian: "
-            "libportaudio2); or pipe raw audio in: arecord -f S16_LE -r 16000 | solomonic listen."
+            "libportaudio2); or pipe raw audio in: arecord -t raw -f S16_LE -r 16000 | "
+            "solomonic listen --stdin."
         ) from error
     blocks: queue.SimpleQueue[np.ndarray] = queue.SimpleQueue()
 

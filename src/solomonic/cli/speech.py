@@ -1,0 +1,162 @@
+"""What the commands for speech share: options, the recogniser, personal words, raw audio."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from solomonic.cli import console
+from solomonic.core import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from solomonic.speech.biasing import Biasing
+    from solomonic.speech.recognizer import Recognizer
+
+Model = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder of a speech model (default: our own).")
+]
+BiasFile = Annotated[
+    Path | None, typer.Option("--bias", metavar="FILE", help="Personal words, a phrase a line.")
+]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option("--class", metavar="NAME=FILE", help="Entries of a class; may be repeated."),
+]
+Carriers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--carrier", metavar="TEXT", help="Opens a class, as 'call @NAME'; may be repeated."
+    ),
+]
+Greedy = Annotated[bool, typer.Option("--greedy", help="One hypothesis instead of a beam.")]
+Beam = Annotated[int | None, typer.Option(help="Hypotheses kept in the search.")]
+NoEndpoint = Annotated[
+    bool, typer.Option("--no-endpoint", help="Take each recording as one utterance.")
+]
+Encoding = Annotated[str, typer.Option(help="Of raw audio on standard input: s16le or f32le.")]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="Name the model, device and kernels on stderr.")
+]
+
+
+def open_recognizer(
+    model: Path | None,
+    device: str = "auto",
+    *,
+    greedy: bool = False,
+    beam: int | None = None,
+    nbest: int | None = None,
+) -> Recognizer:
+    """The recogniser that the options describe; None: the model of the package.
+
+    Raises:
+        ConfigError: options that exclude each other or are out of range.
+        CheckpointError: there is no such model, or it is damaged.
+    """
+    from solomonic.speech.decode import DecodeConfig
+    from solomonic.speech.recognizer import Recognizer
+
+    if greedy and beam is not None:
+        raise ConfigError("--greedy keeps one hypothesis, so --beam has no meaning; leave one out.")
+    given = console.given(beam=beam, nbest=nbest, method="greedy" if greedy else None)
+    decode = DecodeConfig(**given)
+    return Recognizer.from_pretrained(model, device=console.choose_device(device), decode=decode)
+
+
+def personal(
+    recognizer: Recognizer,
+    bias: Path | None,
+    classes: list[str] | None,
+    carriers: list[str] | None,
+) -> Biasing | None:
+    """Personal words from files; None where no option names any.
+
+    Raises:
+        DataError: a file cannot be read or a phrase cannot be used.
+        ConfigError: a --class without '=', or classes and carriers that do not fit.
+    """
+    from solomonic.speech.biasing import Biasing, read_phrases
+
+    if bias is None and not classes and not carriers:
+        return None
+    named: dict[str, Any] = {}
+    for pair in classes or []:
+        name, equals, file = pair.partition("=")
+        name = name.strip().removeprefix("@")
+        if not equals or not name or not file:
+            raise ConfigError(f"--class {pair!r} names no file; write it as in contact=names.txt.")
+        if name in named:
+            raise ConfigError(f"--class {name} is given twice; put all entries into one file.")
+        named[name] = read_phrases(file)
+    phrases = () if bias is None else bias
+    return Biasing(phrases, named, carriers or (), pieces=recognizer.model.pieces)
+
+
+def about(recognizer: Recognizer, model: Path | None) -> dict[str, Any]:
+    """What runs: the model, its size and weights, the device, the search and the kernels."""
+    net = recognizer.model
+    decode = recognizer.decoder.config
+    return {
+        "model": "english-small (of the package)" if model is None else str(model),
+        "parameters": net.parameters,
+        "weights": net.weights,
+        "device": str(net.transducer.joint.bias.device),
+        "search": "greedy" if decode.method == "greedy" else f"beam of {decode.beam}",
+        "end_pointer": "rules" if net.end is None else "model and rules",
+        "kernels": kernel_paths(recognizer),
+    }
+
+
+def kernel_paths(recognizer: Recognizer) -> list[str]:
+    """One sentence for each op that the encoder runs on one step of audio; found by running it."""
+    import torch
+
+    from solomonic import kernels
+
+    net = recognizer.model.transducer
+    device = net.joint.bias.device
+    step = torch.zeros(1, net.config.frames_per_step, net.config.bins, device=device)
+    with torch.inference_mode(), kernels.watch() as seen:
+        net.acoustic(net.hidden(step, net.init_state(1))[0])
+    return seen
+
+
+def tell(engine: dict[str, Any]) -> None:
+    """`about` for eyes, on standard error."""
+    console.say(
+        f"{engine['model']}: {engine['parameters']:,} parameters, {engine['weights']} weights, on "
+        f"{engine['device']}; {engine['search']}; end-pointing by {engine['end_pointer']}"
+    )
+    for sentence in engine["kernels"]:
+        console.say(f"  {sentence}")
+
+
+def raw_input(encoding: str) -> Iterator[np.ndarray]:
+    """Samples (n,) float32 of the raw audio on standard input, as they come.
+
+    Raises:
+        ConfigError: an unknown encoding.
+        DataError: there is nothing, or a sample is not finite.
+    """
+    from solomonic.speech.audio import PcmDecoder
+
+    decoder = PcmDecoder(encoding)
+    source = sys.stdin.buffer
+    read = getattr(source, "read1", source.read)  # what is there, not until the buffer is full
+    empty = True
+    while data := read(1 << 16):
+        empty = False
+        samples = decoder.accept(data)
+        if len(samples):
+            yield samples
+    if empty:
+        raise DataError(
+            "standard input is empty; pipe raw audio into it, as in "
+            "`sox a.wav -t s16 -r 16000 -c 1 - | solomonic transcribe -`."
+        )
