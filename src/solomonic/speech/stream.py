@@ -27,15 +27,16 @@ from solomonic.speech.result import Result, join
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from solomonic.speech import decode
     from solomonic.speech.decode import Search
     from solomonic.speech.encoder import EncoderState
     from solomonic.speech.endpoint.head import EndHeadState
     from solomonic.speech.endpoint.voice import VoiceState
     from solomonic.speech.recognizer import Recognizer
 
-LEAD_BLOCKS = 6
-"""Blocks from before the detected start that are decoded too: 360 ms, of which the detector's own
-delay is a part."""
+LEAD_BLOCKS = 10
+"""Blocks up to the detected start that are decoded too: 600 ms. The voice detector is later than
+360 ms in 2 to 6% of real recordings (docs/end-pointing.md)."""
 TAIL_BLOCKS = 8
 """Blocks of silence behind the end of the input, so that the last word comes out: 480 ms."""
 _NO_FRAMES = np.empty((0, 0), np.float32)
@@ -67,6 +68,8 @@ class Stream:
     Attributes:
         results: of the utterances that are over, in order; of those without words only the last
             is kept. A stream that runs for days may be relieved of them with `results.clear()`.
+        observations: set it to a list, and what the end-pointers are told about every block of an
+        utterance is added to it (for measuring and training them); None: not kept.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Stream:
         self._real: int | None = None  # blocks with audio, once the input is finished
         self._events: list[Event] = []
         self.results: list[Result] = []
+        self.observations: list[Observation] | None = None
         self._live: Live | None = None
 
     def accept_waveform(self, sample_rate: int, samples: Any) -> None:
@@ -190,7 +194,7 @@ class Stream:
         if not self._endpointing:
             if self._read == 1:
                 self._tell(self._utterances.start(self.time))
-        elif self._endpointer.step(self._seen(None)) == "start":
+        elif self._endpointer.step(self._unsaid()) == "start":
             self._tell(self._utterances.start(self.time, self._endpointer.began))
         else:
             return []
@@ -206,17 +210,14 @@ class Stream:
         return blocks
 
     def _voice_of(self, block: np.ndarray) -> float:
-        if self._real is not None and self._read > self._real:
-            return 0.0  # our own padding
+        if self._live is not None and self._real is not None and self._read > self._real:
+            return 0.0  # our own padding; before a start it gives a late detector time
         heard, self._voice_state = self._voice.step(block, self._voice_state)
         self._heard.append(bool(heard.max() >= self._recognizer.endpoint.speech_threshold))
         return float(heard.mean())
 
-    def _seen(self, end_probability: float | None) -> Observation:
+    def _seen(self, partial: "decode.Partial", end_probability: float | None) -> Observation:
         """What the end-pointers are told about the block just read."""
-        if self._live is None:
-            return Observation(time=self.time, speech_probability=self._speech)
-        partial = self._recognizer.decoder.partial(self._live.search)
         return Observation(
             time=self.time,
             speech_probability=self._speech,
@@ -229,10 +230,16 @@ class Stream:
 
     def _after(self) -> None:
         """The search has read the block: say what is new and ask the end-pointers."""
-        self._say_words()
+        assert self._live is not None
+        partial = self._recognizer.decoder.partial(self._live.search)
+        self._say_words(partial)
+        if not self._endpointing and self.observations is None:
+            return
+        seen = self._seen(partial, self._end_probability(partial))
+        if self.observations is not None:
+            self.observations.append(seen)
         if not self._endpointing:
             return
-        seen = self._seen(self._end_probability())
         if self._real is not None and self._read > self._real:
             return  # in our own padding the end of the input decides, at `_close`
         decision = self._endpointer.step(seen)
@@ -244,7 +251,11 @@ class Stream:
         elif decision == "final":
             self._finish(self._endpointer.reason)
 
-    def _end_probability(self) -> float | None:
+    def _unsaid(self) -> Observation:
+        """The same while no search runs."""
+        return Observation(time=self.time, speech_probability=self._speech)
+
+    def _end_probability(self, partial: "decode.Partial") -> float | None:
         """What the end head thinks of the block just read; None where the model has none."""
         live, end = self._live, self._recognizer.model.end
         assert live is not None
@@ -252,7 +263,6 @@ class Stream:
         live.silence = 0 if heard else live.silence + 1
         if end is None or live.hidden is None:
             return None
-        partial = self._recognizer.decoder.partial(live.search)
         pauses = pause_vector(
             partial.blank_frames,
             partial.pause_frames,
@@ -266,9 +276,8 @@ class Stream:
         probability, live.head = end.stream(features, live.head or end.init_state(1))
         return float(probability)
 
-    def _say_words(self) -> None:
+    def _say_words(self, partial: "decode.Partial") -> None:
         assert self._live is not None
-        partial = self._recognizer.decoder.partial(self._live.search)
         (text, before), number = self._live.said, self._utterances.utterance
         words, stable = tuple(partial.words), max(partial.stable_words, before)
         if partial.text != text:
