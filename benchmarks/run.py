@@ -14,6 +14,8 @@ NAMES = {
     "gpu": "training and decoding on a CUDA device (refuses without one)",
     "lattice_bytes": "bytes of lattice messages against Opus and PCM (needs a folder of audio)",
     "transducer": "time and memory of the transducer loss against the plain double loop (a minute)",
+    "asr": "a speech model on all test sets: errors, lattices, time by part (half an hour)",
+    "asr_peers": "digits and commands against pocketsphinx, clean and in noise (20 minutes)",
     "language": "bits per byte at equal parameters and tokens (hours; needs ../shared/data)",
 }
 ALIASES = {"peers": "speed", "lattice": "lattice_bytes"}
