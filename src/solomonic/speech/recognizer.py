@@ -8,14 +8,15 @@ stream.input_finished()
 stream.result().text
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 
-from solomonic.core import ConfigError
+from solomonic.core import ConfigError, require
 from solomonic.speech.audio import RATE
 from solomonic.speech.biasing import Bias, Biasing
 from solomonic.speech.decode import DecodeConfig, Decoder, Search
@@ -42,6 +43,9 @@ class Recognizer:
         decode: the search; greedy and the beam's width are chosen here.
         endpoint: when utterances begin and end.
         voice: the voice detector's settings.
+        threads: PyTorch's threads while audio is decoded. The products of a few streams are too
+            small to share, and a thread that waits for a core another program holds costs a
+            hundred times what it saves.
 
     Raises:
         ConfigError: the model was made for other features.
@@ -53,7 +57,10 @@ class Recognizer:
         decode: DecodeConfig | None = None,
         endpoint: EndpointConfig | None = None,
         voice: VoiceConfig | None = None,
+        threads: int = 1,
     ) -> None:
+        require(threads >= 1, f"threads = {threads} must be at least 1.")
+        self.threads = threads
         settings = model.transducer.config
         self.model = model
         self.features = FeatureConfig(bins=settings.bins, shift_ms=settings.shift_ms)
@@ -128,16 +135,20 @@ class Recognizer:
         """Decode what has arrived in every stream, in step where several have audio."""
         if len({id(stream) for stream in streams}) < len(streams):
             raise ConfigError("a stream is in the call twice; give each of them once.")
-        waiting = list(streams)
-        while waiting:
-            waiting = [stream for stream in waiting if stream._ready]
-            pending = [(stream, stream._next()) for stream in waiting]
-            while any(blocks for _, blocks in pending):
-                speaking = [(stream, blocks) for stream, blocks in pending if blocks]
-                self._read([stream for stream, _ in speaking], [b.pop(0) for _, b in speaking])
-                for stream, blocks in speaking:
-                    if not blocks:
-                        stream._after()
+        with _limited(self.threads):
+            waiting = list(streams)
+            while waiting:
+                waiting = [stream for stream in waiting if stream._ready]
+                self._round([(stream, stream._next()) for stream in waiting])
+
+    def _round(self, pending: list[tuple[Stream, list[np.ndarray]]]) -> None:
+        """Read what every stream wants read now: usually a block each."""
+        while any(blocks for _, blocks in pending):
+            speaking = [(stream, blocks) for stream, blocks in pending if blocks]
+            self._read([stream for stream, _ in speaking], [b.pop(0) for _, b in speaking])
+            for stream, blocks in speaking:
+                if not blocks:
+                    stream._after()
 
     def result_of(self, search: Search, start: float, end: float, reason: str) -> Result:
         """What a search has found so far; it is not disturbed. Times in seconds."""
@@ -186,12 +197,28 @@ class Recognizer:
             raise ConfigError('bias is one string; give a list of phrases, such as ["siobhan"].')
         if not isinstance(bias, Biasing):
             bias = Biasing(bias, pieces=self.model.pieces)
+        elif bias.pieces != self.model.pieces:
+            raise ConfigError(
+                "these personal words were compiled for another vocabulary; make the Biasing with "
+                "pieces=recognizer.model.pieces."
+            )
         context = self.model.transducer.context
         embedded = None
         if attention and context is not None and bias.tokens:
             with torch.inference_mode():
                 embedded = context.embed(bias.tokens)
         return bias.graph, embedded
+
+
+@contextmanager
+def _limited(threads: int) -> Iterator[None]:
+    """PyTorch with so many threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _joined(states: list[EncoderState]) -> EncoderState:
