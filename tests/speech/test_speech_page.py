@@ -1,0 +1,48 @@
+"""docs/speech.md runs as it stands, on the tiny model in place of the one that ships."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from solomonic.cli.main import main
+from solomonic.speech import recognizer
+from solomonic.speech.data.manifest import Utterance, write_manifest
+from speech_tiny import RATE, command, save_tiny
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "speech.md").read_text("utf-8")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the page's files are."""
+    monkeypatch.setattr(recognizer, "SHIPPED", save_tiny(tmp_path / "model"))
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("command.wav", command(seed=1), RATE)
+    Path("corpus").mkdir()
+    soundfile.write("corpus/a.wav", command(seed=1), RATE)
+    line = Utterance(audio=Path("corpus/a.wav"), duration=3.4, text="stop", split="test")
+    write_manifest("corpus/manifest.jsonl", [line])
+    return tmp_path
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def test_its_python_runs(place: Path) -> None:
+    names: dict[str, object] = {"__name__": "page"}
+    assert len(blocks("python")) >= 6
+    for block in blocks("python"):
+        exec(compile(block, "speech.md", "exec"), names)
+
+
+def test_its_commands_run(place: Path) -> None:
+    lines = [line for block in blocks("bash") for line in block.splitlines()]
+    ours = [line for line in lines if line.startswith("solomonic ")]
+    assert len(ours) >= 5
+    for line in ours:
+        assert main(shlex.split(line)[1:]) == 0, line
+    assert {"lattice.svg", "endpoints.svg", "report.html"} <= {p.name for p in place.iterdir()}
