@@ -30,7 +30,11 @@ class Measure(NamedTuple):
 
 
 # (path, what, kind): reason. One that is no longer needed must go.
-EXCEPTIONS: dict[tuple[str, str, str], str] = {}
+LOSS = "tensors that are differentiated, in the order of the published losses, and their keywords"
+EXCEPTIONS: dict[tuple[str, str, str], str] = {
+    ("src/solomonic/speech/loss.py", "joint_transducer_loss", "arguments"): LOSS,
+    ("src/solomonic/speech/loss.py", "pruned_transducer_loss", "arguments"): LOSS,
+}
 
 
 def over_budget(root: Path) -> list[Measure]:
