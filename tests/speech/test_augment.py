@@ -4,18 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from solomonic.core import ConfigError, DataError
 from solomonic.speech.data.augment import (
     NOISES,
     AugmentConfig,
-    MaskConfig,
     add_noise,
     augment,
     change_speed,
     change_volume,
-    mask,
     reverberate,
     room_response,
     synthetic_noise,
@@ -140,33 +137,3 @@ def test_settings_are_checked() -> None:
                 {"gain_db": (1.0,)}, {"reverberation_seconds": (0.0, 1.0)}):  # fmt: skip
         with pytest.raises(ConfigError):
             AugmentConfig(**bad)  # pyright: ignore[reportArgumentType]
-    for bad in ({"bands": -1}, {"span_share": 2.0}):
-        with pytest.raises(ConfigError):
-            MaskConfig(**bad)  # pyright: ignore[reportArgumentType]
-
-
-def test_masks_stay_within_their_bounds() -> None:
-    features = rng().standard_normal((200, 80)).astype(np.float32)
-    config = MaskConfig(bands=1, band_width=10, spans=2, span_frames=30, span_share=0.1)
-    before, widest, longest = features.copy(), 0, 0
-    for seed in range(200):
-        changed = mask(features, config, rng(seed)) != features
-        bands, spans = changed.all(0).sum(), changed.all(1).sum()
-        assert bands <= 10 and spans <= 40
-        assert changed[~changed.all(1)][:, ~changed.all(0)].sum() == 0, "masks are whole stretches"
-        widest, longest = max(widest, bands), max(longest, spans)
-    assert widest == 10 and longest > 20, "the bounds are reached"
-    assert np.array_equal(features, before), "the features given are left alone"
-
-
-def test_masks_of_arrays_and_tensors_are_the_same() -> None:
-    features = rng().standard_normal((50, 80)).astype(np.float32)
-    array, tensor = (
-        mask(features, MaskConfig(), rng(3)),
-        mask(torch.from_numpy(features), MaskConfig(), rng(3)),
-    )
-    assert np.allclose(array, tensor.numpy(), atol=1e-6)
-    masked = array[(array != features)]
-    assert masked.size and np.allclose(masked, features.mean(), atol=1e-5)
-    assert mask(features[:0], MaskConfig(), rng()).shape == (0, 80)
-    assert np.array_equal(mask(features, MaskConfig(bands=0, spans=0), rng()), features)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from solomonic.core import ConfigError, DataError, VocabularyError
+from solomonic.core import ConfigError, DataError
 from solomonic.speech.audio import read_audio
-from solomonic.speech.data.augment import AugmentConfig, MaskConfig
+from solomonic.speech.data.augment import AugmentConfig
 from solomonic.speech.data.bank import FeatureBank, build, build_bank
-from solomonic.speech.data.batches import BucketedBatches, SpeechBatches, collate
+from solomonic.speech.data.batches import BucketedBatches, collate
 from solomonic.speech.data.manifest import Utterance, write_manifest
 from solomonic.speech.features import features
 from solomonic.text.pieces import WordPieces
@@ -229,49 +229,3 @@ def test_what_no_batches_can_be_made_of() -> None:
             BucketedBatches([5, 5], 50, weights=bad)
     with pytest.raises(ConfigError, match="frames_per_batch"):
         BucketedBatches([5], 0)
-
-
-def test_training_batches(bank: FeatureBank, pieces: WordPieces) -> None:
-    data = SpeechBatches([bank, bank], pieces, frames_per_batch=400, weights=[1.0, 0.0], multiple=6)
-    seen, texts = 0, []
-    for batch, position in data.batches():
-        rows, frames, _ = batch.features.shape
-        assert frames % 6 == 0 and rows * frames <= 400
-        assert batch.feature_lengths.max() <= frames < batch.feature_lengths.max() + 6
-        for row in range(rows):
-            ids = batch.tokens[row, : batch.token_lengths[row]].tolist()
-            texts.append(pieces.decode(ids))
-        seen += rows
-        if position["epoch"] == 1:
-            break
-    assert seen == 30 and sorted(texts) == sorted(bank.texts)
-
-
-def test_training_resumes_with_the_same_masks(bank: FeatureBank, pieces: WordPieces) -> None:
-    def batches(position: dict[str, Any] | None, seed: int = 0) -> list[Any]:
-        data = SpeechBatches([bank], pieces, frames_per_batch=400, seed=seed, masks=MaskConfig())
-        return list(itertools.islice(data.batches(position), 12))
-
-    first = batches(None)
-    later = batches(first[4][1])
-    for (a, p), (b, q) in zip(first[5:], later, strict=False):
-        assert a.features.equal(b.features) and a.tokens.equal(b.tokens) and p == q
-    data = SpeechBatches([bank], pieces, frames_per_batch=400)
-    rows = next(data.order.batches())[0]
-    assert not first[0][0].features.equal(data.batch(rows).features), "masked"
-    assert data.batch(rows).features.equal(data.batch(rows).features), "not without a generator"
-
-
-def test_banks_that_do_not_fit(bank: FeatureBank, pieces: WordPieces, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="2 weights for 1 banks"):
-        SpeechBatches([bank], pieces, frames_per_batch=400, weights=[1.0, 2.0])
-    from solomonic.speech.features import FeatureConfig
-
-    other = build(utterances(tmp_path, 2), tmp_path / "b", config=FeatureConfig(bins=40), workers=1)
-    with pytest.raises(DataError, match="different settings"):
-        SpeechBatches([bank, other], pieces, frames_per_batch=400)
-    foreign = build(utterances(tmp_path, 1, text="'em"), tmp_path / "c", workers=1)
-    with pytest.raises(VocabularyError):
-        few = WordPieces.train(WORDS, 40)
-        few._known.discard("'")
-        SpeechBatches([foreign], few, frames_per_batch=400)

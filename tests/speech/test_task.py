@@ -242,6 +242,13 @@ def test_other_pieces_than_the_model_has_are_refused(banks: Any, pieces: WordPie
         TransducerTask(TrainingModel(net), pieces, [(banks[0], 1.0)])
 
 
+def test_banks_of_other_features_are_refused(banks: Any, pieces: WordPieces) -> None:
+    for changes in ({"bins": 40}, {"shift_ms": 5.0}):
+        model = TrainingModel(network(pieces, **changes))
+        with pytest.raises(DataError, match="other features than the model's"):
+            TransducerTask(model, pieces, [(banks[0], 1.0)])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -115,7 +115,7 @@ class TransducerTask:
 
     Raises:
         ConfigError: the pieces are not those of the model.
-        DataError: no utterance is left.
+        DataError: no utterance is left, or a bank has other features than the model reads.
     """
 
     def __init__(
@@ -138,6 +138,12 @@ class TransducerTask:
                 f"vocab_size = {pieces.size}."
             )
         self._banks = [bank for bank, _ in banks]
+        for bank in (*self._banks, *held_out):
+            if (bank.config.bins, bank.config.shift_ms) != (settings.bins, settings.shift_ms):
+                raise DataError(
+                    f"the bank {bank.folder} has other features than the model's {settings.bins} "
+                    f"bins every {settings.shift_ms:g} ms; build it with those."
+                )
         padding = int((self.online.lead_ms + self.online.tail_ms) / settings.shift_ms)
         self._items: list[tuple[int, int]] = []
         lengths: list[int] = []

@@ -1,4 +1,4 @@
-"""Augmentation: speed, level, noise, reverberation on samples; masks on features.
+"""Augmentation of samples: speed, level, noise, reverberation. That of frames is in `online`.
 
 Everything random comes from the `numpy.random.Generator` that is passed in, so the same generator
 state gives the same audio. Samples are (n,) float32 at 16 kHz in [-1, 1]; results may exceed it.
@@ -8,18 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from solomonic.core import Config, ConfigError, DataError
 from solomonic.core.config import require
 from solomonic.speech.audio import RATE, read_audio, resample
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-Features = TypeVar("Features", np.ndarray, "Tensor")
 
 _COLOURS = {"white": 0.0, "pink": 1.0, "brown": 2.0}  # power falls as 1 / f^colour
 NOISES = (*_COLOURS, "hum")
@@ -182,48 +176,6 @@ def augment(samples: np.ndarray, config: AugmentConfig, rng: np.random.Generator
         samples = add_noise(samples, _noise(config, len(samples), rng), snr, rng)
     gain = rng.uniform(*config.gain_db)
     return change_volume(samples, gain) if gain else samples
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class MaskConfig(Config):
-    """SpecAugment's masks (Park et al. 2019), without time warping.
-
-    Attributes:
-        bands, band_width: number of frequency masks and the most bins one covers.
-        spans, span_frames: number of time masks and the most frames one covers.
-        span_share: the most of an utterance that one time mask covers (short commands would
-            otherwise lose whole words).
-    """
-
-    bands: int = 2
-    band_width: int = 20
-    spans: int = 5
-    span_frames: int = 40
-    span_share: float = 0.05
-
-    def __post_init__(self) -> None:
-        for name in ("bands", "band_width", "spans", "span_frames"):
-            require(getattr(self, name) >= 0, f"{name} must not be negative.")
-        require(0 <= self.span_share <= 1, f"span_share = {self.span_share} is not in 0 to 1.")
-
-
-def mask(features: Features, config: MaskConfig, rng: np.random.Generator) -> Features:
-    """A copy of (T, bins) features, array or tensor, with masked stretches at their mean."""
-    frames, bins = features.shape
-    masked = features.copy() if isinstance(features, np.ndarray) else features.clone()
-    if not frames:
-        return masked
-    mean = float(features.mean())
-    for _ in range(config.bands):
-        width = int(rng.integers(0, min(config.band_width, bins) + 1))
-        start = int(rng.integers(0, bins - width + 1))
-        masked[:, start : start + width] = mean
-    longest = min(config.span_frames, int(frames * config.span_share))
-    for _ in range(config.spans):
-        width = int(rng.integers(0, longest + 1))
-        start = int(rng.integers(0, frames - width + 1))
-        masked[start : start + width] = mean
-    return masked
 
 
 def _noise(config: AugmentConfig, count: int, rng: np.random.Generator) -> np.ndarray:

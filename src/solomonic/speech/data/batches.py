@@ -1,8 +1,8 @@
 """Batches of utterances of like length, in a seeded order that can be entered anywhere.
 
-`BucketedBatches` decides which utterances go together and in what order; `SpeechBatches` makes
-padded batches of them from feature banks. A position is {"epoch", "index", "data"} and a run that
-resumes from it sees exactly the batches, masks included, that it would have seen.
+`BucketedBatches` decides which utterances go together and in what order, `collate` pads them; what
+is done to each on the way is the task's (`speech.task`). A position is {"epoch", "index", "data"},
+and a run that resumes from it sees exactly the batches that it would have seen.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,11 +18,6 @@ from torch import Tensor
 
 from solomonic.core import ConfigError, DataError
 from solomonic.core.config import require
-from solomonic.speech.data.augment import MaskConfig, mask
-from solomonic.speech.data.bank import FeatureBank
-
-if TYPE_CHECKING:
-    from solomonic.text.pieces import WordPieces
 
 _JITTER = 0.1  # of the length by which utterances are sorted, so that batches change
 
@@ -162,77 +157,3 @@ class BucketedBatches:
                 at = (epoch, index) if index < len(plan) else (epoch + 1, 0)
                 yield rows, {"epoch": at[0], "index": at[1], "data": self.fingerprint}
             epoch, index = epoch + 1, 0
-
-
-class SpeechBatches:
-    """Training batches from feature banks, as `core.protocols.Task.batches` asks.
-
-    Args:
-        banks: one or several; all must have the same features.
-        pieces: the vocabulary texts are encoded with.
-        frames_per_batch: the most padded feature frames in a batch.
-        seed: of the order and the masks.
-        weights: one number for each bank: how often its utterances occur in an epoch.
-        masks: SpecAugment; None: none.
-        multiple: what T is padded to.
-        most_rows: the most utterances in a batch.
-
-    Raises:
-        DataError: banks with different features, no utterance, or one longer than a batch.
-        VocabularyError: a text has a character that no piece has.
-    """
-
-    def __init__(
-        self,
-        banks: Sequence[FeatureBank],
-        pieces: WordPieces,
-        *,
-        frames_per_batch: int,
-        seed: int = 0,
-        weights: Sequence[float] | None = None,
-        masks: MaskConfig | None = None,
-        multiple: int = 1,
-        most_rows: int | None = None,
-    ) -> None:
-        if len({bank.config for bank in banks}) > 1:
-            raise DataError(
-                "the feature banks were made with different settings; build them alike."
-            )
-        if weights is not None and len(weights) != len(banks):
-            raise ConfigError(f"{len(weights)} weights for {len(banks)} banks; give one for each.")
-        self.banks, self.pieces, self.masks = list(banks), pieces, masks
-        self._multiple, self._seed = multiple, seed
-        self._where = [(b, i) for b, bank in enumerate(banks) for i in range(len(bank))]
-        self.tokens = [pieces.encode(text) for bank in banks for text in bank.texts]
-        lengths = [bank.lengths for bank in banks]
-        shares = [1.0] * len(self.banks) if weights is None else weights
-        self.order = BucketedBatches(
-            np.concatenate([np.empty(0, np.int64), *lengths]),
-            frames_per_batch,
-            seed,
-            weights=np.repeat(np.array(shares, np.float64), [len(bank) for bank in banks]),
-            multiple=multiple,
-            most_rows=most_rows,
-        )
-
-    def batches(
-        self, position: Mapping[str, Any] | None = None
-    ) -> Iterator[tuple[Batch, dict[str, Any]]]:
-        """Yield (batch, position after it) for ever."""
-        for rows, after in self.order.batches(position):
-            # The position after a batch names it, so its masks are the same after a resume.
-            rng = np.random.default_rng([self._seed, 1, after["epoch"], after["index"]])
-            yield self.batch(rows, rng), after
-
-    def batch(
-        self, rows: Sequence[int] | np.ndarray, rng: np.random.Generator | None = None
-    ) -> Batch:
-        """The utterances of these numbers; masked only with a generator."""
-        made = []
-        for row in rows:
-            bank, index = self._where[row]
-            frames = self.banks[bank][index]
-            if self.masks is not None and rng is not None:
-                frames = mask(frames, self.masks, rng)
-            made.append((frames, self.tokens[row]))
-        return collate(made, self._multiple)
