@@ -1,4 +1,4 @@
-"""The end head's recipe: commands with pauses whose end is known, and a head that learns of them."""
+"""The end head's recipe: commands with pauses whose end is known, and a head that learns."""
 
 import shutil
 
