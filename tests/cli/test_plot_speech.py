@@ -9,6 +9,7 @@ import pytest
 import soundfile
 
 from solomonic.cli.plot_speech import timeline
+from solomonic.speech.endpoint import EndHead, EndHeadConfig
 from solomonic.speech.events import Final
 from solomonic.speech.recognizer import Recognizer
 from speech_tiny import RATE, command, save_tiny, silence
@@ -87,6 +88,16 @@ def test_the_time_line_shows_what_happened(model: Path, audio: Path) -> None:
     assert line.speech is not None
     spoken = np.flatnonzero(line.speech > 0.5) * line.frame_seconds
     assert 0.3 < spoken.min() < 0.7 and 1.3 < spoken.max() < 1.8
+    assert line.ends is None  # the model has no end head
+    recognizer = Recognizer.from_pretrained(model)
+    size = recognizer.model.transducer.config
+    head = EndHead(EndHeadConfig(hidden_size=size.hidden_size, label_size=size.joint_size))
+    recognizer.model.end = head.eval()
+    ends = timeline(recognizer, audio).ends
+    assert ends is not None
+    known = ends[~np.isnan(ends)]
+    assert 10 < len(known) < len(ends)  # of the utterance alone
+    assert ((known > 0) & (known < 1)).all()
 
 
 def test_silence_has_pictures_too(cli: Cli, model: Path, tmp_path: Path) -> None:

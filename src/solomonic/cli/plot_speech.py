@@ -13,6 +13,7 @@ from solomonic.cli.transcribe import LATTICES, Shown
 from solomonic.core import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from solomonic.evals.endpointing_plots import Timeline
     from solomonic.speech.lattice import Lattice
     from solomonic.speech.recognizer import Recognizer
 
@@ -81,12 +82,14 @@ def endpoints(
     _tell(out, json)
 
 
-def timeline(recognizer: Recognizer, audio: Path):
+def timeline(recognizer: Recognizer, audio: Path) -> Timeline:
     """What `plot_timeline` draws of a recording.
 
     Raises:
         DataError: it cannot be read.
     """
+    import numpy as np
+
     from solomonic.evals.endpointing_plots import Timeline
     from solomonic.speech.audio import RATE, read_audio
     from solomonic.speech.endpoint.voice import pool
@@ -94,6 +97,7 @@ def timeline(recognizer: Recognizer, audio: Path):
 
     samples = read_audio(audio)
     stream = recognizer.create_stream()
+    stream.observations = []
     stream.accept_waveform(RATE, samples)
     stream.input_finished()
     events = stream.events()
@@ -101,10 +105,16 @@ def timeline(recognizer: Recognizer, audio: Path):
     frames = features(samples, recognizer.features)
     whole = len(frames) // config.frames_per_step * config.frames_per_step
     heard, _ = recognizer.voice.step(frames[:whole])
+    ends = np.full(whole // config.frames_per_step, np.nan)  # nothing is asked between utterances
+    for seen in stream.observations:
+        block = round(seen.time / config.frame_seconds) - 1
+        if seen.end_probability is not None and block < len(ends):
+            ends[block] = seen.end_probability
     return Timeline(
         audio=samples,
         events=events,
         speech=pool(heard, config.frames_per_step),
+        ends=None if np.isnan(ends).all() else ends,
         frame_seconds=config.frame_seconds,
         title=audio.name,
     )

@@ -184,7 +184,9 @@ class _Run:
         self.greedy: Recognizer | None = None
         if config.greedy:
             decode = recognizer.decoder.config.replace(method="greedy")
-            self.greedy = Recognizer(recognizer.model, decode, recognizer.endpoint)
+            self.greedy = Recognizer(
+                recognizer.model, decode, recognizer.endpoint, recognizer.voice.config
+            )
 
     def decode(self, utterance: Utterance) -> Decoded:
         """One recording through a stream, and what is measured on it."""
