@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from solomonic.cli import console, train_asr
+from solomonic.cli import console, train_asr, train_parts
 from solomonic.cli.options import Device, Json, Settings, budget
 from solomonic.core import ConfigError
 
@@ -22,6 +22,8 @@ RECIPES = ("small", "base", "debug")
 _WARMUP = 50  # steps of a run that the clock ends, where it cannot be a share of them
 
 app.command()(train_asr.asr)
+app.command()(train_parts.context)
+app.command()(train_parts.endpoint)
 
 
 @app.command()

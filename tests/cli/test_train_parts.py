@@ -1,0 +1,73 @@
+"""`solomonic train context` and `train endpoint`: what a recogniser learns besides."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from solomonic.speech.pretrained import load_speech_model, save_speech_model
+from solomonic.text.pieces import WordPieces
+from speech_tiny import save_tiny, tiny_model
+from tone_speech import write_corpus
+
+from .conftest import Done
+
+pytest.importorskip("soundfile")
+pytest.importorskip("kaldi_native_fbank")
+Cli = Callable[..., Done]
+
+
+def test_context_is_trained_and_resumed(cli: Cli, tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path / "tones", [("train", 8)])
+    words = [json.loads(line)["text"] for line in manifest.read_text().splitlines()]
+    save_speech_model(tmp_path / "model", tiny_model(WordPieces.train(words, 40)))
+    command = ("train", "context", "--data", manifest, "--model", tmp_path / "model")
+    more = ("--out", tmp_path / "out", "--set", "frames_per_batch=1200", "--set", "copies=0")
+    done = cli(*command, *more, "--steps", 2, "--json")
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["steps"] == 2
+    before, after = (load_speech_model(tmp_path / name).transducer for name in ("model", "out"))
+    assert before.context is None and after.context is not None
+    kept = dict(after.named_parameters())
+    assert all(torch.equal(p, kept[name]) for name, p in before.named_parameters())
+    assert cli(*command, *more, "--steps", 2).status == 2  # a run is there
+    assert cli(*command, *more, "--steps", 3, "--resume").status == 0
+
+
+def test_context_without_a_recogniser(cli: Cli, tmp_path: Path) -> None:
+    manifest = write_corpus(tmp_path / "tones", [("train", 2)])
+    done = cli("train", "context", "--data", manifest, "--model", tmp_path, "--out", tmp_path / "x")
+    assert done.status == 2
+    assert done.err.startswith(f"error: {tmp_path} holds no config.json")
+    assert not (tmp_path / "x" / "checkpoints").exists()
+
+
+def test_endpoint_from_a_file_of_commands(cli: Cli, tmp_path: Path) -> None:
+    if not (shutil.which("espeak-ng") and shutil.which("flite")):
+        pytest.skip("needs espeak-ng and flite")
+    model = save_tiny(tmp_path / "model")
+    (tmp_path / "commands.txt").write_text("Stop!\n\nturn on the kitchen lights\n")
+    done = cli("train", "endpoint", "--model", model, "--out", tmp_path / "out", "--epochs", 2,
+               "--sentences", tmp_path / "commands.txt", "--weights", "int8", "--json")  # fmt: skip
+    assert done.status == 0, done.err
+    assert json.loads(done.out)["commands"] == 2
+    loaded = load_speech_model(tmp_path / "out")
+    assert loaded.end is not None and loaded.weights == "int8"
+    assert (tmp_path / "out" / "README.md").read_text() == "# tiny\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("\n!\n", "holds no sentence of words"), (None, "cannot be read")]
+)
+def test_endpoint_without_sentences(cli: Cli, tmp_path: Path, text: str | None, said: str) -> None:
+    file = tmp_path / "commands.txt"
+    if text is not None:
+        file.write_text(text)
+    done = cli("train", "endpoint", "--model", save_tiny(tmp_path / "model"), "--out",
+               tmp_path / "out", "--sentences", file)  # fmt: skip
+    assert done.status == 2
+    assert said in done.err and done.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
