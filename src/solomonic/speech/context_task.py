@@ -152,6 +152,9 @@ class ContextTask:
                 common=self._common,
                 pool=self._pool,
             )
+            if not any(one.phrases for one in lists):  # nothing could be learned from it
+                said = tuple(rows[0][1])
+                lists[0] = Sampled((said,), ((0, len(said), 0),))
             data = collate(rows, self.model.config.frames_per_step)
             yield ContextBatch(data, lists), {"step": step + 1, "order": after}
             step += 1
