@@ -1,5 +1,7 @@
 """Prediction networks read step by step what they read at once; the joint network broadcasts."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -24,7 +26,7 @@ def model(request: pytest.FixtureRequest) -> Transducer:
 LABELS = torch.tensor([[1, 3, 5, 8, 2], [4, 4, 4, 1, 7], [8, 1, 1, 1, 1]])
 
 
-def test_steps_give_what_the_whole_row_gives(model: Transducer) -> None:
+def test_steps_give_what_the_whole_row_gives(model: Any) -> None:
     whole = model.predictor(LABELS)
     assert whole.shape == (3, 6, 5)
     label, state = model.predictor.start(3)
@@ -34,18 +36,18 @@ def test_steps_give_what_the_whole_row_gives(model: Transducer) -> None:
         torch.testing.assert_close(label, whole[:, u + 1], rtol=0, atol=1e-12)
 
 
-def test_labels_matter(model: Transducer) -> None:
+def test_labels_matter(model: Any) -> None:
     whole = model.predictor(LABELS)
     assert (whole[:, 1:] - whole[:, :-1]).abs().amax(dim=(0, 2)).min() > 1e-4
 
 
-def test_the_row_before_any_label_is_the_same_for_all(model: Transducer) -> None:
+def test_the_row_before_any_label_is_the_same_for_all(model: Any) -> None:
     whole = model.predictor(LABELS)
     assert torch.equal(whole[0, 0], whole[1, 0])
     assert model.predictor(LABELS[:, :0]).shape == (3, 1, 5)
 
 
-def test_states_are_gathered_and_joined(model: Transducer) -> None:
+def test_states_are_gathered_and_joined(model: Any) -> None:
     _, state = model.predictor.start(3)
     _, state = model.predictor.step(LABELS[:, 0], state)
     after, _ = model.predictor.step(LABELS[:, 1], state)
@@ -68,7 +70,7 @@ def test_a_stateless_network_forgets_what_lies_further_back() -> None:
     assert torch.equal(whole[0, 3], whole[1, 3])
 
 
-def test_the_joint_network_broadcasts(model: Transducer) -> None:
+def test_the_joint_network_broadcasts(model: Any) -> None:
     acoustic, label = torch.randn(2, 3, 5).double(), torch.randn(2, 4, 5).double()
     grid = model.joint(acoustic[:, :, None], label[:, None])
     assert grid.shape == (2, 3, 4, 9)
@@ -77,7 +79,7 @@ def test_the_joint_network_broadcasts(model: Transducer) -> None:
     torch.testing.assert_close(grid[0, 0, 0], expected)
 
 
-def test_dropout_is_for_training_only(model: Transducer) -> None:
+def test_dropout_is_for_training_only(model: Any) -> None:
     before = model.predictor(LABELS)
     assert torch.equal(before, model.predictor(LABELS))
     model.train()
@@ -85,7 +87,7 @@ def test_dropout_is_for_training_only(model: Transducer) -> None:
     assert not torch.equal(model.predictor(LABELS), model.predictor(LABELS))
 
 
-def test_every_parameter_is_in_one_group(model: Transducer) -> None:
+def test_every_parameter_is_in_one_group(model: Any) -> None:
     groups = model.parameter_groups()
     assert sorted(groups["ssm"] + groups["attention"]) == sorted(dict(model.named_parameters()))
     assert "joint.bias" in groups["no_decay"] and "joint.weight" not in groups["no_decay"]
