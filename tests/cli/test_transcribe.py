@@ -4,6 +4,7 @@ import io
 import json
 import math
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -424,3 +425,13 @@ def test_impossible_wishes(
     first = [] if options[0] == "-" and "--encoding" in options else ["a.wav"]
     assert transcribe(*first, *options) == Done(2, "", f"error: {message}\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_installed_is_named(
+    transcribe: Cli, audio: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "soxr", None)
+    done = transcribe(audio / "one.wav")
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith("error: speech needs soxr, which cannot be loaded (")
+    assert done.err.endswith("install it with `pip install 'solomonic[speech]'`.\n")

@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
+import sys
 
 import numpy as np
 import pytest
 
-from solomonic.core import DataError
+from solomonic.core import ConfigError, DataError
 from solomonic.evals.wer import WordErrors, count_errors, score, wer_table
 
 
@@ -132,3 +133,9 @@ def test_the_table() -> None:
 def test_lists_that_do_not_fit(arguments: tuple, message: str) -> None:
     with pytest.raises(DataError, match=message):
         score(*arguments)
+
+
+def test_no_jiwer_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jiwer", None)
+    with pytest.raises(ConfigError, match=r"need jiwer; install it with `pip install"):
+        count_errors(["a"], ["a"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,6 +60,7 @@ def open_recognizer(
         ConfigError: options that exclude each other or are out of range.
         CheckpointError: there is no such model, or it is damaged.
     """
+    _check_installed()
     from solomonic.speech.decode import DecodeConfig
     from solomonic.speech.recognizer import Recognizer
 
@@ -67,6 +69,18 @@ def open_recognizer(
     given = console.given(beam=beam, nbest=nbest, method="greedy" if greedy else None)
     decode = DecodeConfig(**given)
     return Recognizer.from_pretrained(model, device=console.choose_device(device), decode=decode)
+
+
+def _check_installed() -> None:
+    """What `solomonic[speech]` brings is here; else one sentence instead of a fault of ours."""
+    for name in ("kaldi_native_fbank", "sentencepiece", "soundfile", "soxr"):
+        try:
+            import_module(name)
+        except (ImportError, OSError) as error:  # OSError: libsndfile is missing
+            raise ConfigError(
+                f"speech needs {name}, which cannot be loaded ({error}); install it with "
+                "`pip install 'solomonic[speech]'`."
+            ) from error
 
 
 def personal(

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from solomonic.core import DataError
+from solomonic.core import ConfigError, DataError
 from solomonic.evals.biasing import Rate
 from solomonic.evals.report import markdown_table
 from solomonic.text.spoken import is_spoken, normalise
@@ -76,9 +76,14 @@ def count_errors(references: Sequence[str], hypotheses: Sequence[str]) -> list[W
 
     Raises:
         DataError: there are not as many hypotheses as references.
+        ConfigError: `jiwer` is not installed.
     """
-    import jiwer
-
+    try:
+        import jiwer
+    except ImportError as error:
+        raise ConfigError(
+            "word error rates need jiwer; install it with `pip install 'solomonic[eval]'`."
+        ) from error
     if len(references) != len(hypotheses):
         raise DataError(
             f"there are {len(references)} references and {len(hypotheses)} hypotheses; give one "
