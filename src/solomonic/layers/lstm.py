@@ -31,9 +31,11 @@ class LSTM(nn.Module):
         self.width = config.hidden_size
         self.cell = nn.LSTM(self.width, self.width, batch_first=True)
         with torch.no_grad():
-            for bias in (self.cell.bias_ih_l0, self.cell.bias_hh_l0):
-                bias.zero_()
-            self.cell.bias_ih_l0[self.width : 2 * self.width] = 1.0
+            for name, parameter in self.cell.named_parameters():
+                if name.startswith("bias"):
+                    parameter.zero_()
+            bias = self.cell.get_parameter("bias_ih_l0")
+            bias[self.width : 2 * self.width] = 1.0
 
     def init_state(self, batch: int, like: Tensor) -> LSTMState:
         """The state before any token; `like` gives device and type."""
@@ -50,7 +52,7 @@ class LSTM(nn.Module):
         check_input(u, self.width, lengths, None if state is None else len(state.h))
         # Autocast has no LSTM for CPUs in bfloat16 that trains; the recurrence stays in its type.
         with torch.autocast(u.device.type, enabled=False):
-            x = u.to(self.cell.weight_ih_l0.dtype)
+            x = u.to(self.cell.get_parameter("weight_ih_l0").dtype)
             state = state or self.init_state(len(u), x)
             if u.shape[1] == 0 or len(u) == 0:
                 return x, state
