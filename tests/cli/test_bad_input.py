@@ -16,8 +16,8 @@ from .conftest import Done
 Cli = Callable[..., Done]
 KINDS = (
     "T (full attention), W (sliding-window attention), M (selective state-space model "
-    "(Mamba-2/SSD)), D (gated delta rule), F (B'MOJO-F: window and fading memory), B (B'MOJO: "
-    "window, fading and eidetic memory)"
+    "(Mamba-2/SSD)), D (gated delta rule), L (LSTM), F (B'MOJO-F: window and fading memory), B "
+    "(B'MOJO: window, fading and eidetic memory)"
 )
 
 

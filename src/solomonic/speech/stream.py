@@ -155,7 +155,8 @@ class Stream:
     @property
     def time(self) -> float:
         """Seconds of audio that have been decoded."""
-        return min(self._read, self._read if self._real is None else self._real) * self._seconds
+        blocks = self._read if self._real is None else min(self._read, self._real)
+        return round(blocks * self._seconds, 6)  # 3.6 and not 3.5999999999999996
 
     def _take(self, frames: np.ndarray) -> None:
         """Cut frames into blocks; what is left over waits."""
@@ -311,7 +312,7 @@ class Stream:
     def _now(self, reason: str) -> Result:
         """The result as it stands; the search goes on undisturbed."""
         assert self._live is not None
-        start = self._live.first * self._seconds
+        start = round(self._live.first * self._seconds, 6)
         return self._recognizer.result_of(self._live.search, start, self.time, reason)
 
     def _tell(self, *events: Event) -> None:

@@ -56,7 +56,8 @@ def words_of(
     for first, last in spans(tokens, pieces.pieces):
         text = "".join(pieces.pieces[token] for token in tokens[first:last]).replace(WORD_START, "")
         if text:  # a lone word mark spells nothing
-            start, end = frames[first] * frame_seconds, (frames[last - 1] + 1) * frame_seconds
+            start = round(frames[first] * frame_seconds, 6)
+            end = round((frames[last - 1] + 1) * frame_seconds, 6)
             confidence = math.exp(min(0.0, min(log_probs[first:last])))
             words.append(Word(text, start, end, confidence))
     return words

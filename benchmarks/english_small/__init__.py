@@ -1,0 +1,1 @@
+"""How the English model in the package is made: corpus, training, shipping."""
