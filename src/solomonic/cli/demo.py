@@ -1,4 +1,4 @@
-"""`solomonic demo`: train, complete, and show what B'MOJO remembers that a window forgets."""
+"""`solomonic demo`: train, complete, show what B'MOJO remembers, and hear spoken commands."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ def demo(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Train a small B'MOJO model of Python, let it write, then let it compete in remembering.
+    """Train a small B'MOJO model of Python, let it write, let it compete in remembering, and let
+    the shipped recogniser hear spoken commands.
 
     Takes three minutes or so on two cores. The exit status is 0 only if B'MOJO answered what a
     window-only model of the same size could not.
     """
-    from solomonic.cli import demo_language, demo_recall, demo_show
+    from solomonic.cli import demo_language, demo_recall, demo_show, demo_speech
 
     started = time.perf_counter()
     _use_idle_cores()
@@ -53,9 +54,13 @@ def demo(
     demo_show.show_story(contest, story)
     demo_show.show_table(contest, story)
     pictures = [*demo_show.save_figures(contest, out), out / "lm" / "loss.png"]
+    story.rule("3  What it hears", align="left")
+    speech = demo_speech.hear(out, story)
+    pictures += [speech["picture"]] if speech.get("picture") else []
     record = {
         "language": language,
         "recall": contest.record(),
+        "speech": speech,
         "pictures": pictures,
         "seconds": round(time.perf_counter() - started, 1),
     }

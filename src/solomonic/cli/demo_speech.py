@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from solomonic.speech.recognizer import Recognizer
     from solomonic.speech.result import Result
 
+_NEEDED = ("kaldi_native_fbank", "sentencepiece", "soundfile", "soxr")
 _PIECE = 1600  # samples handed over at once: 100 ms, as a sound card would
 
 
@@ -20,11 +22,18 @@ def hear(out: Path, story: Console) -> dict[str, Any]:
     """Stream every sample recording through the shipped model; show what was said and heard.
 
     Returns:
-        What `demo.json` keeps: the sentences, how many were right, the share of real time it took,
-        the end-pointers' gain, and the picture of a lattice.
+        What `demo.json` keeps: the sentences with what was heard and how much sooner an answer
+        could begin, how many were right, the share of real time it took, a lattice's picture.
     """
     from rich.table import Table
 
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        story.print(
+            f"The recogniser needs {', '.join(missing)}: pip install 'solomonic\\[speech]'",
+            soft_wrap=True,
+        )
+        return {"missing": missing}
     from solomonic.speech.audio import read_audio
     from solomonic.speech.recognizer import SHIPPED, Recognizer
 
