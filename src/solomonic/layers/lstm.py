@@ -33,7 +33,8 @@ class Cell(nn.Module):
             weight = torch.empty(4 * width, width).uniform_(-bound, bound)
             self.register_parameter(f"weight_{side}_l0", nn.Parameter(weight))
         for side in ("ih", "hh"):
-            bias = torch.zeros(4 * width)
+            # Drawn and cleared: a seed then gives the weights that nn.LSTM would have.
+            bias = torch.empty(4 * width).uniform_(-bound, bound).zero_()
             if side == "ih":
                 bias[width : 2 * width] = 1.0
             self.register_parameter(f"bias_{side}_l0", nn.Parameter(bias))

@@ -42,7 +42,7 @@ class Scorer:
         weight, bias = getattr(self._joint, "weight", None), getattr(self._joint, "bias", None)
         self._weight: Tensor | None = None
         if isinstance(weight, Tensor) and isinstance(bias, Tensor):
-            self._weight = torch.from_numpy(np.ascontiguousarray(_array(weight).T))
+            self._weight = torch.from_numpy(_array(weight).T).contiguous().clone()
             self._joint_bias = _array(bias).copy()
             self.vocab_size: int = len(self._joint_bias)
         else:
@@ -112,10 +112,10 @@ class Scorer:
         if self._weight is not None:
             np.tanh(x, out=x)
             for part in slices:
-                # PyTorch's product, because its threads can be limited (`Recognizer`).
-                torch.mm(
-                    torch.from_numpy(x[part]), self._weight, out=torch.from_numpy(logits[part])
-                )
+                # PyTorch's product, because its threads can be limited (`Recognizer`); on copies,
+                # because MKL's last bits depend on where in a cache line an array begins.
+                rows = torch.from_numpy(x[part]).clone()
+                logits[part] = torch.mm(rows, self._weight).numpy()
             logits += self._joint_bias
         logits -= logits.max(axis=1, keepdims=True)
         logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
