@@ -38,6 +38,27 @@ def audio(streams: int, frames: int, size: int = 48) -> Tensor:
     return 1.5 * torch.randn(streams, frames, size, generator=torch.Generator().manual_seed(5))
 
 
+@pytest.mark.parametrize("kind", ["lstm", "stateless"])
+def test_asking_for_results_changes_none(kind: str) -> None:
+    """Speculation: a result after every frame, or only at the end; lattices too."""
+    for seed in range(6):
+        torch.manual_seed(seed)
+        config = TransducerConfig(
+            vocab_size=20, predictor=kind, predictor_size=40, joint_size=48, front="",
+            pattern="L", hidden_size=16, num_attention_heads=2, intermediate_size=0,
+        )  # fmt: skip
+        model = Transducer(config).eval().requires_grad_(False)
+        model.joint.weight.mul_(4.0)
+        model.joint.bias[0] = 2.0
+        decoder, acoustic = made(model, SETTINGS[0]), audio(1, 40)
+        quiet, asked = decoder.start(), decoder.start()
+        decoder.advance([quiet], acoustic)
+        for frame in range(40):
+            decoder.advance([asked], acoustic[:, frame : frame + 1])
+            decoder.finish(asked)
+        assert same(decoder.finish(asked), decoder.finish(quiet)), seed
+
+
 def same(first: DecodeResult, second: DecodeResult) -> bool:
     """Equal, bit for bit."""
     return first == second

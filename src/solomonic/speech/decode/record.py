@@ -103,6 +103,8 @@ class Hyp:
     def closed(self, blank: float) -> "Hyp":
         """The hypothesis after a blank."""
         new = Hyp(self.prefix, self.mass + blank, self.score + blank, self.node)
+        # Made now, so that both have the same joint node whether or not a result was asked for.
+        self.link()
         new.alternatives, new._joint = self.alternatives, self._joint
         new._joined, new._joined_score = self._joined, self._joined_score
         new.blank = blank
