@@ -21,6 +21,23 @@ Settings = Annotated[
 _UNLIMITED = 10_000_000  # steps of a run that the clock ends
 
 
+def has_run(out: Path, resume: bool) -> bool:
+    """Whether `out` holds a run to go on with.
+
+    Raises:
+        ConfigError: a run is there that nobody asked to go on with.
+    """
+    from solomonic.train import list_checkpoints
+
+    found = list_checkpoints(out / "checkpoints")
+    if found and not resume:
+        raise ConfigError(
+            f"{out} already holds a run ({found[-1].name}); add --resume to go on with it or "
+            "choose another --out."
+        )
+    return bool(found)
+
+
 def budget(minutes: float | None, steps: int | None, warmup: int | None) -> dict[str, Any]:
     """Settings of training that make the clock end a run.
 

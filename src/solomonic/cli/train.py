@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from solomonic.cli import console, train_asr, train_parts
-from solomonic.cli.options import Device, Json, Settings, budget
+from solomonic.cli.options import Device, Json, Settings, budget, has_run
 from solomonic.core import ConfigError
 
 if TYPE_CHECKING:
@@ -114,15 +114,8 @@ def _stored(out: Path, resume: bool) -> LmRun | None:
         ConfigError: a run is there that nobody asked to go on with.
     """
     from solomonic.recipes.lm import load_run
-    from solomonic.train import list_checkpoints
 
-    found = list_checkpoints(out / "checkpoints")
-    if found and not resume:
-        raise ConfigError(
-            f"{out} already holds a run ({found[-1].name}); add --resume to go on with it or "
-            "choose another --out."
-        )
-    return load_run(out) if found else None
+    return load_run(out) if has_run(out, resume) else None
 
 
 def _check_same(stored: LmRun, run: LmRun, recipe: str | None) -> None:
