@@ -3,8 +3,9 @@
     python benchmarks/english_small/corpus.py OUT
 
 OUT/synthetic/{train,dev,test} are commands (half of the assistant grammar, half of public command
-texts), digits and spelled words; OUT/names/{train,test} are contacts in sentences, the test's names
-in no training text. Training and test share no sentence and no voice. Deterministic and resumable.
+texts), digits and spelled words; OUT/more/train are further training sentences of the same kinds;
+OUT/names/{train,test} are contacts in sentences, the test's names in no training text. Training and
+test share no sentence and no voice. Deterministic and resumable.
 """
 
 import argparse
@@ -151,12 +152,24 @@ def plans() -> dict[str, list[Row]]:
         "synthetic/dev": dev,
         "synthetic/test": test,
         "names/test": _names_test(plan, [*train, *named[:800]]),
+        "more/train": _more(plan),
     }
-    learned = {row["text"] for name in ("synthetic/train", "names/train") for row in sets[name]}
+    learned = {row["text"] for name, rows in sets.items() if name.endswith("train") for row in rows}
     for name in ("synthetic/dev", "synthetic/test", "names/test"):
         assert not learned & {row["text"] for row in sets[name]}, name
     rng = plan.rng
     return {k: [rows[i] for i in rng.permutation(len(rows))] for k, rows in sets.items()}
+
+
+def _more(plan: Plan) -> list[Row]:
+    """More sentences to train on, with none of the words that the test keeps back as names."""
+    found = plan.assistant(4500)
+    for source in SHARE:
+        found += plan.public("train", 900, (source,))
+    found += [row for row in spelled(plan.rng, 1500) if row["text"] not in plan.held]
+    names = {word for contact in contact_names("held_out") for word in contact.split()}
+    kept = {"the", "of", "and", "my", "doctor"}
+    return [row for row in found if not (names - kept) & set(row["text"].split())]
 
 
 def _names_test(plan: Plan, train: list[Row]) -> list[Row]:

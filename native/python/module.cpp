@@ -12,4 +12,8 @@ NB_MODULE(_native, module) {
       "isa_use", [](const char* name) { check(slm_isa_use(name)); }, nb::arg("name"));
   bind_runtime(module);
   bind_train(module);
+  bind_packed(module);
+  bind_speech_net(module);
+  bind_speech_search(module);
+  bind_speech_stream(module);
 }

@@ -23,3 +23,7 @@ inline void check(slm_status status) {
 
 void bind_runtime(nb::module_& module);
 void bind_train(nb::module_& module);
+void bind_packed(nb::module_& module);
+void bind_speech_net(nb::module_& module);
+void bind_speech_search(nb::module_& module);
+void bind_speech_stream(nb::module_& module);
