@@ -102,5 +102,5 @@ def fits(kept: np.ndarray, pattern: str) -> bool:
     if pattern == "2:4":
         whole = np.zeros((outputs, -(-inputs // 4) * 4), bool)
         whole[:, :inputs] = kept
-        return bool((whole.reshape(outputs, -1, 4).sum(axis=2) <= 2).all())
+        return bool((whole.reshape(outputs, whole.shape[1] // 4, 4).sum(axis=2) <= 2).all())
     return True  # any matrix is vectors: one is stored if any of its weights is not zero
