@@ -2,6 +2,7 @@
 // costs is measured, and the beam is narrowed before the stream falls behind.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
