@@ -1,0 +1,14 @@
+"""The device file: everything a small machine needs to run a model, in one checked file.
+
+FORMAT.md at the root of the repository has it byte by byte; native/src/device reads the same.
+"""
+
+from solomonic.compress.pack.contents import Pack as Pack
+from solomonic.compress.pack.contents import Piece as Piece
+from solomonic.compress.pack.contents import Signature as Signature
+from solomonic.compress.pack.contents import Vocabulary as Vocabulary
+from solomonic.compress.pack.reader import pack_identity as pack_identity
+from solomonic.compress.pack.reader import parse_pack as parse_pack
+from solomonic.compress.pack.reader import read_pack as read_pack
+from solomonic.compress.pack.writer import build_pack as build_pack
+from solomonic.compress.pack.writer import write_pack as write_pack
