@@ -32,7 +32,7 @@ FORMATS = {
     "v16_8": 7,
     "q5": 16,
 }
-"""Kinds of payload and their numbers; slm::MatrixFormat in C++, but for q5, which is only in files."""
+"""Kinds of payload and their numbers; slm::MatrixFormat in C++, but for q5: only files have it."""
 PATTERN_NUMBERS = {"dense": 0, "2:4": 1, "vec16": 2, "unstructured": 3}
 VOCABULARIES = ("none", "pieces", "tokens")
 
