@@ -7,6 +7,8 @@ from solomonic.compress.pack.contents import Pack as Pack
 from solomonic.compress.pack.contents import Piece as Piece
 from solomonic.compress.pack.contents import Signature as Signature
 from solomonic.compress.pack.contents import Vocabulary as Vocabulary
+from solomonic.compress.pack.contents import settings as settings
+from solomonic.compress.pack.contents import typed as typed
 from solomonic.compress.pack.reader import pack_identity as pack_identity
 from solomonic.compress.pack.reader import parse_pack as parse_pack
 from solomonic.compress.pack.reader import read_pack as read_pack

@@ -1,9 +1,11 @@
 """What a device file holds, as Python values."""
 
+import contextlib
 import dataclasses
 import re
+import typing
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -17,13 +19,14 @@ from solomonic.compress.pack.layout import (
     MOST_TENSORS,
     VOCABULARIES,
 )
-from solomonic.core import require
+from solomonic.core import ConfigError, require
 
 _KEY = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 _NAME = re.compile(r"[!-~]+")
 
 Tensor = np.ndarray | QuantisedMatrix
 Setting = str | int | float | bool | None
+C = TypeVar("C")
 
 
 class Piece(NamedTuple):
@@ -155,25 +158,40 @@ def settings(prefix: str, values: Mapping[str, Setting]) -> dict[str, str]:
     return found
 
 
-def values(prefix: str, config: Mapping[str, str]) -> dict[str, Setting]:
-    """The reverse of `settings`; what looks like a number is one."""
-    return {
-        key.removeprefix(f"{prefix}."): _value(text)
+def typed(cls: type[C], prefix: str, config: Mapping[str, str]) -> C:
+    """The configuration dataclass whose fields are the settings "prefix.field".
+
+    Raises:
+        ConfigError: a setting is unknown, missing or of another type, or the values do not fit.
+    """
+    hints = typing.get_type_hints(cls)
+    found = {
+        key.removeprefix(f"{prefix}."): text
         for key, text in config.items()
         if key.startswith(f"{prefix}.")
     }
+    names = {field.name for field in dataclasses.fields(cls) if field.init}
+    odd = sorted(names ^ found.keys())
+    require(
+        not odd,
+        f"the setting '{prefix}.{odd[0] if odd else ''}' is missing or unknown to this version.",
+    )
+    return cls(**{name: _value(f"{prefix}.{name}", hints[name], found[name]) for name in found})
 
 
-def _value(text: str) -> Setting:
-    words: dict[str, Setting] = {"null": None, "true": True, "false": False}
-    if text in words:
-        return words[text]
+def _value(key: str, hint: Any, text: str) -> Setting:
+    kinds = typing.get_args(hint) or (hint,)
+    if text == "null" and type(None) in kinds:
+        return None
+    if bool in kinds and text in ("true", "false"):
+        return text == "true"
     for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+        if kind in kinds:
+            with contextlib.suppress(ValueError):
+                return kind(text)
+    if str in kinds:
+        return text
+    raise ConfigError(f"the setting {key} = '{text}' is no {hint}.")
 
 
 def _check_tensor(name: str, tensor: Tensor) -> None:
