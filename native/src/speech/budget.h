@@ -15,9 +15,10 @@ struct Clock {
   double seconds() const;
 };
 
-// Widths go from `beam` down by halves to 1. The width falls by one step when the work of the last
-// second did not fit into the share that it may take, or when audio waits; it rises by one step when
-// for three seconds the next width would have fitted with a quarter to spare.
+// Widths go from `beam` down by halves to 1. The width falls by one step when the work of some blocks
+// did not fit into the share that it may take, or when audio waits because of it. It rises by one step
+// after three calm seconds in which a fifth of the share was left; where that proves too early, the next
+// attempt waits twice as long, up to a minute.
 class Budget {
  public:
   // share: of one core, in (0, 1]; 0: no limit, and the width never changes.
@@ -37,8 +38,8 @@ class Budget {
  private:
   double share_, block_;
   std::vector<int> widths_;
-  std::vector<double> cost_;  // of a block at each width, s, as last seen; 0: not known
   int level_ = 0;
+  double cost_ = 0;  // of a block at this width, s, in the mean; 0: not known
   double debt_ = 0;  // processor seconds beyond the share, that blocks to come must save
   int calm_ = 0;     // blocks since there was reason to lower
   int patience_;     // blocks of calm before the width rises; doubled when that was too early

@@ -214,7 +214,7 @@ void write_json(const char* text, std::string& out) {
     } else if (byte == '\n' || byte == '\r' || byte == '\t' || byte == '\b' || byte == '\f') {
       out += '\\';
       out += byte == '\n' ? 'n' : byte == '\r' ? 'r' : byte == '\t' ? 't' : byte == '\b' ? 'b' : 'f';
-    } else if (byte < 0x20) {
+    } else if (byte < 0x20 || byte == 0x7f) {
       write_code_unit(byte, out);
     } else if (byte < 0x80) {
       out += char(byte);
