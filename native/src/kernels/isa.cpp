@@ -1,5 +1,6 @@
 // All kernels for one instruction set; compiled once for each, with its flags and SLM_ISA.
 #include "matmul.h"
+#include "packed.h"
 #include "rows.h"
 #include "small.h"
 #include "steps.h"
@@ -15,10 +16,8 @@ namespace SLM_ISA {
 extern const Kernels table;
 const Kernels table = {
     SLM_TEXT(SLM_ISA),
-    product<F32>,
-    product<Bf16>,
-    product<S8>,
-    product_u4,
+    {product<F32>, product<S8>, product_u4, product<R4>, product_s24<3>, product_s24<5>,
+     product_v16<8>, product_v16<4>, product<Bf16>},
     product_small,
     round_bf16,
     quantise_s8,

@@ -26,8 +26,9 @@ SLM_INLINE void put(float* y, const vf* acc, int valid, bool add) {
   }
 }
 
+// kStep: inputs of a 32-bit lane; kX: bytes of x they take; kShift: levels come 2^kShift too large.
 struct F32 {
-  static constexpr int kStep = 1, kBlock = 512;
+  static constexpr int kStep = 1, kBlock = 512, kX = 4, kShift = 0;
   typedef vf Acc;
   SLM_INLINE vf dot(vf acc, const char* x, const char* w) {
     float value;
@@ -36,19 +37,47 @@ struct F32 {
   }
 };
 struct Bf16 {
-  static constexpr int kStep = 2, kBlock = 1024;
+  static constexpr int kStep = 2, kBlock = 1024, kX = 4, kShift = 0;
   typedef vf Acc;
   SLM_INLINE vf dot(vf acc, const char* x, const char* w) {
     return dot_bf16(acc, splat_bytes(x), load_i(w));
   }
 };
 struct S8 {
-  static constexpr int kStep = 4, kBlock = 1 << 30;
+  static constexpr int kStep = 4, kBlock = 1 << 30, kX = 4, kShift = 0;
   typedef vi Acc;
   SLM_INLINE vi dot(vi acc, const char* x, const char* w) {
     return dot_s8(acc, splat_bytes(x), load_i(w));
   }
 };
+// Nibbles in two's complement. Where they stand in a byte they are 16 times the level, which costs
+// nothing to make and is taken out of the sum.
+SLM_INLINE vi low_nibbles(vi both) { return (both << 4) & splat_i(int32_t(0xf0f0f0f0)); }
+SLM_INLINE vi high_nibbles(vi both) { return both & splat_i(int32_t(0xf0f0f0f0)); }
+struct R4 {
+  static constexpr int kStep = 8, kBlock = 1 << 30, kX = 8, kShift = 4;
+  typedef vi Acc;
+  SLM_INLINE vi dot(vi acc, const char* x, const char* w) {
+    const vi both = load_i(w);
+    acc = dot_s8(acc, splat_bytes(x), low_nibbles(both));
+    return dot_s8(acc, splat_bytes(x + 4), high_nibbles(both));
+  }
+};
+
+// Integer sums of a row's V vectors of outputs, made real and written.
+template <int V, int Shift>
+SLM_INLINE void finish(const Product& p, int row, int column, const vi* acc) {
+  vf real[V];
+  const vf scale = splat(p.x_scale[row]);
+#pragma GCC unroll 16
+  for (int v = 0; v < V; v++) {
+    vi level = acc[v] >> Shift;
+    if (kOffset8) level -= kOffset8 * load_i(p.w_sum + column + v * kLanes);
+    real[v] = rounded(__builtin_convertvector(level, vf) *
+                      (scale * load(p.w_scale + column + v * kLanes)));
+  }
+  put<V>(p.y + row * p.ldy + column, real, p.last - column, p.add);
+}
 
 // Sum over `lanes32` 32-bit steps; w points at the panel's column, x at the first row.
 template <class T, int R, int V>
@@ -64,14 +93,14 @@ SLM_INLINE void sweep(typename T::Acc (&acc)[R][V], const char* x, int64_t ldx, 
     for (; k + 2 <= lanes32; k += 2) {
 #pragma GCC unroll 16
       for (int v = 0; v < V; v++) {
-        acc[0][v] = T::dot(acc[0][v], x + 4 * k, w + (int64_t)k * 4 * kPanel + v * 4 * kLanes);
-        odd[v] = T::dot(odd[v], x + 4 * k + 4, w + (int64_t)(k + 1) * 4 * kPanel + v * 4 * kLanes);
+        acc[0][v] = T::dot(acc[0][v], x + T::kX * k, w + (int64_t)k * 4 * kPanel + v * 4 * kLanes);
+        odd[v] = T::dot(odd[v], x + T::kX * (k + 1), w + (int64_t)(k + 1) * 4 * kPanel + v * 4 * kLanes);
       }
     }
     if (k < lanes32)
 #pragma GCC unroll 16
       for (int v = 0; v < V; v++)
-        acc[0][v] = T::dot(acc[0][v], x + 4 * k, w + (int64_t)k * 4 * kPanel + v * 4 * kLanes);
+        acc[0][v] = T::dot(acc[0][v], x + T::kX * k, w + (int64_t)k * 4 * kPanel + v * 4 * kLanes);
 #pragma GCC unroll 16
     for (int v = 0; v < V; v++) acc[0][v] += odd[v];
   } else {
@@ -80,7 +109,7 @@ SLM_INLINE void sweep(typename T::Acc (&acc)[R][V], const char* x, int64_t ldx, 
       for (int r = 0; r < R; r++)
 #pragma GCC unroll 16
         for (int v = 0; v < V; v++)
-          acc[r][v] = T::dot(acc[r][v], x + r * ldx + 4 * k,
+          acc[r][v] = T::dot(acc[r][v], x + r * ldx + T::kX * k,
                              w + (int64_t)k * 4 * kPanel + v * 4 * kLanes);
     }
   }
@@ -98,20 +127,8 @@ SLM_INLINE void tile(const Product& p, int row, int column, int from, int count)
   const int valid = p.last - column;
 #pragma GCC unroll 6
   for (int r = 0; r < R; r++) {
-    float* y = p.y + (row + r) * p.ldy + column;
-    if constexpr (T::kStep == 4) {
-      vf real[V];
-      const vf scale = splat(p.x_scale[row + r]);
-#pragma GCC unroll 16
-      for (int v = 0; v < V; v++) {
-        vi level = acc[r][v];
-        if (kOffset8) level -= kOffset8 * load_i(p.w_sum + column + v * kLanes);
-        real[v] = __builtin_convertvector(level, vf) * (scale * load(p.w_scale + column + v * kLanes));
-      }
-      put<V>(y, real, valid, p.add);
-    } else {
-      put<V>(y, acc[r], valid, p.add || from > 0);
-    }
+    if constexpr (T::kStep >= 4) finish<V, T::kShift>(p, row + r, column, acc[r]);
+    else put<V>(p.y + (row + r) * p.ldy + column, acc[r], valid, p.add || from > 0);
   }
 }
 
@@ -130,9 +147,15 @@ SLM_INLINE void rows_of(const Product& p, int column, int from, int count) {
   }
 }
 
+// Outputs of the panels that are walked through.
+SLM_INLINE int64_t whole_panels(const Product& p) {
+  return (p.last - p.first + kPanel - 1) / kPanel * kPanel;
+}
+
 template <class T>
 void product(const Product& p) {
   const int total = (p.inputs + T::kStep - 1) / T::kStep;
+  if (p.macs) *p.macs += whole_panels(p) * total * T::kStep * p.rows;
   if (p.rows == 1) {
     for (int column = p.first; column < p.last; column += kRowVectors * kLanes)
       tile<T, 1, kRowVectors>(p, 0, column, 0, total);
@@ -149,16 +172,17 @@ void product(const Product& p) {
 // holds eight inputs: the low halves of its four bytes are inputs 0..3, the high halves 4..7.
 template <int R, int V>
 SLM_INLINE void tile_u4(const Product& p, int row, int column) {
-  const int groups = (p.inputs + kGroup - 1) / kGroup, panel = column / kPanel;
-  const char* w = (const char*)p.w + (int64_t)panel * groups * (kGroup / 8) * 4 * kPanel +
-                  (column % kPanel) * 4;
+  const int groups = (p.inputs + kGroup - 1) / kGroup, steps = (p.inputs + 7) / 8;
+  const int panel = column / kPanel;
+  const char* w = (const char*)p.w + (int64_t)panel * steps * 4 * kPanel + (column % kPanel) * 4;
   const uint16_t* scale = p.w_group + (int64_t)panel * groups * kPanel + column % kPanel;
   const char* x = (const char*)p.x + row * p.ldx;
   const vi nibble = splat_i(0x0f0f0f0f);
   vf real[R][V] = {};
   for (int g = 0; g < groups; g++) {
     vi acc[R][V] = {}, odd[V] = {};  // one row: sums would wait for each other
-    for (int k = 0; k < kGroup / 8; k++) {
+    const int left = steps - g * (kGroup / 8);  // the last group may be shorter
+    for (int k = 0; k < (left < kGroup / 8 ? left : kGroup / 8); k++) {
 #pragma GCC unroll 16
       for (int v = 0; v < V; v++) {
         const vi both = load_i(w + v * 4 * kLanes);
@@ -179,6 +203,7 @@ SLM_INLINE void tile_u4(const Product& p, int row, int column) {
 #pragma GCC unroll 16
       for (int r = 0; r < R; r++) {
         const vi level = acc[r][v] + odd[v] - 8 * p.x_sum[(row + r) * groups + g];
+        // 16 bits by 8: exact, so that it does not matter whether it is rounded before the sum.
         real[r][v] += __builtin_convertvector(level, vf) * real_scale;
       }
     }
@@ -187,7 +212,7 @@ SLM_INLINE void tile_u4(const Product& p, int row, int column) {
 #pragma GCC unroll 16
   for (int r = 0; r < R; r++) {
 #pragma GCC unroll 16
-    for (int v = 0; v < V; v++) real[r][v] *= p.x_scale[row + r];
+    for (int v = 0; v < V; v++) real[r][v] = rounded(real[r][v] * p.x_scale[row + r]);
     put<V>(p.y + (row + r) * p.ldy + column, real[r], p.last - column, p.add);
   }
 }
@@ -196,6 +221,7 @@ SLM_INLINE void tile_u4(const Product& p, int row, int column) {
 constexpr int kU4Vectors = kRowVectors > 4 ? kRowVectors / 2 : kRowVectors;
 
 void product_u4(const Product& p) {
+  if (p.macs) *p.macs += whole_panels(p) * ((p.inputs + 7) / 8 * 8) * p.rows;
   if (p.rows == 1) {
     for (int column = p.first; column < p.last; column += kU4Vectors * kLanes)
       tile_u4<1, kU4Vectors>(p, 0, column);

@@ -80,7 +80,7 @@ SLM_INLINE float peak(const float* x, int n) {
 // Levels -127..127 of a vector, rounded to nearest even by the same trick as in exp.
 SLM_INLINE vi levels_of(vf x, float inverse) {
   const vf magic = splat(12582912.0f);
-  return (vi)(x * inverse + magic) - 0x4B400000;
+  return (vi)(rounded(x * inverse) + magic) - 0x4B400000;
 }
 
 template <class Out>

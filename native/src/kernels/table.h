@@ -12,12 +12,14 @@ namespace slm {
 constexpr int kPanel = 64;
 constexpr int kGroup = 64;  // inputs that share a scale in 4-bit weights
 
+constexpr int kPackedRows = 4;  // rows of x that products with sparse vectors take at a time
+
 // x (rows, K) times the outputs [first, last) of packed weights, into y (rows, ldy). Panels are
 // whole: `first` is a multiple of 64 and `last` is one or the number of outputs.
 struct Product {
-  int rows, inputs, first, last;
+  int rows, inputs, outputs, first, last;
   const void* x;          // rows of ldx bytes in the type the kernel reads
-  int64_t ldx;            // bytes from one row of x to the next
+  int64_t ldx;            // bytes from one row of x to the next; integers are filled up to 64
   const float* x_scale;   // (rows) int8 and 4 bit: real = level * scale
   const int32_t* x_sum;   // (rows, groups) 4 bit: sum of the levels of each group
   const void* w;          // the packed weights, beginning with panel 0
@@ -26,7 +28,9 @@ struct Product {
   const uint16_t* w_group;  // [panel][group][64] 4 bit: bfloat16 scales
   float* y;
   int64_t ldy;
-  bool add;  // add to y instead of overwriting it
+  bool add;          // add to y instead of overwriting it
+  uint8_t* scratch;  // v16: kPackedRows rows of x, each of its inputs filled up to 64, and 64 more
+  int64_t* macs;     // if not null, the products of two numbers that were done are added to it
 };
 
 // c (m, n) = or += a (m, k) b (k, n); a has any strides (in floats), b and c rows of ldb and ldc.
@@ -43,10 +47,7 @@ struct SmallProduct {
 
 struct Kernels {
   const char* name;
-  void (*product_f32)(const Product&);
-  void (*product_bf16)(const Product&);
-  void (*product_s8)(const Product&);
-  void (*product_u4)(const Product&);
+  void (*product[9])(const Product&);  // by MatrixFormat
   void (*product_small)(const SmallProduct&);
   // Rows of x (rows, n) into the types the products read; n_padded bytes or pairs are filled up
   // with zeros. s8 writes level + offset; u4 writes plain levels and the sums of their groups.

@@ -2,9 +2,11 @@
 #include "matrix.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 
+#include "error.h"
 #include "kernels/table.h"
 
 namespace slm {
@@ -27,13 +29,29 @@ float from_bf16(uint16_t half) {
   return x;
 }
 
-// Inputs a 32-bit lane holds (4 bit: eight), and the multiple to which inputs are filled up.
-int per_lane(slm_weights kind) {
-  return kind == SLM_F32 ? 1 : kind == SLM_BF16 ? 2 : kind == SLM_INT8 ? 4 : 8;
+// Inputs a 32-bit lane of float32 and bfloat16 weights holds.
+int per_lane(MatrixFormat format) { return format == MatrixFormat::bf16 ? 2 : 1; }
+
+MatrixFormat format_of(slm_weights kind) {
+  return kind == SLM_F32    ? MatrixFormat::f32
+         : kind == SLM_BF16 ? MatrixFormat::bf16
+         : kind == SLM_INT8 ? MatrixFormat::q8
+                            : MatrixFormat::q4;
 }
-int padded_inputs(slm_weights kind, int inputs) {
-  return up(inputs, kind == SLM_INT4 ? kGroup : per_lane(kind));
+
+// Bytes a row of x takes in the type of a kind, filled up so that kernels read whole lines.
+int64_t row_bytes(slm_weights kind, int inputs) {
+  return up(kind == SLM_BF16 ? 2 * up(inputs, 2) : inputs, 64);
 }
+
+// Counting of multiplications; see count_macs.
+std::atomic<bool> counting{false};
+std::atomic<int64_t> macs_dense{0}, macs_stored{0}, macs_executed{0};
+
+// x of a v16 block without the inputs whose vectors are zero: one for each thread.
+thread_local Memory packed_x;
+
+size_t scratch_bytes(int inputs) { return size_t(kPackedRows) * size_t(up(inputs, 64) + 64); }
 
 // Rows below this are not worth waking a second thread for: the work is under a microsecond.
 constexpr int64_t kWorthSharing = 1 << 15;
@@ -51,15 +69,14 @@ Input InputBuffer::fill(slm_weights kind, const float* x, int64_t ldx, int rows,
     out.stride = ldx * 4;
     return out;
   }
-  const int padded = padded_inputs(kind, inputs);
-  out.stride = up(padded * (kind == SLM_BF16 ? 2 : 1), 64);
-  levels_.reserve(size_t(rows) * out.stride);
+  out.stride = row_bytes(kind, inputs);
+  const int padded = up(inputs, kGroup), groups = padded / kGroup;
+  levels_.reserve(size_t(rows) * size_t(out.stride));
   scale_.reserve(size_t(rows) * 4);
-  sums_.reserve(size_t(rows) * (padded / kGroup + 1) * 4);
+  sums_.reserve(size_t(rows) * size_t(groups) * 4);
   char* levels = levels_.as<char>();
   float* scale = scale_.as<float>();
   int32_t* sums = sums_.as<int32_t>();
-  const int groups = padded / kGroup;
   const Kernels& k = kernels();
   const auto one = [&](int row, int) {
     const float* from = x + row * ldx;
@@ -77,14 +94,27 @@ Input InputBuffer::fill(slm_weights kind, const float* x, int64_t ldx, int rows,
   return out;
 }
 
-Matrix::Matrix(slm_weights kind, int outputs, int inputs, const float* w)
-    : kind_(kind), outputs_(outputs), inputs_(inputs) {
-  const int panels = (outputs + kPanel - 1) / kPanel, lane = per_lane(kind);
-  const int steps = padded_inputs(kind, inputs) / lane;
-  data_ = Memory(size_t(panels) * steps * kPanel * 4);
+void InputBuffer::reserve(int rows, int inputs) {
+  levels_.reserve(size_t(rows) * size_t(row_bytes(SLM_BF16, inputs)));
+  scale_.reserve(size_t(rows) * 4);
+  sums_.reserve(size_t(rows) * size_t(up(inputs, kGroup) / kGroup) * 4);
+}
+
+Matrix::Matrix(slm_weights kind, int outputs, int inputs, const float* w) {
+  view_.format = format_of(kind);
+  view_.outputs = outputs;
+  view_.inputs = inputs;
+  view_.bytes = tile_bytes(view_.format, outputs, inputs);
+  view_.scale_bytes = tile_scale_bytes(view_.format, outputs, inputs);
+  data_ = Memory(view_.bytes);
+  scale_ = Memory(view_.scale_bytes);
+  view_.data = data_.as<void>();
+  view_.scales = scale_.as<void>();
   if (kind == SLM_INT8) quantise_int8(w);
   if (kind == SLM_INT4) quantise_int4(w);
+  stored_ = stored_weights(view_);
   if (kind == SLM_INT8 || kind == SLM_INT4) return;
+  const int lane = per_lane(view_.format), steps = up(inputs, lane) / lane;
   for (int n = 0; n < outputs; n++)
     for (int k = 0; k < inputs; k++) {
       const float value = w[int64_t(n) * inputs + k];
@@ -95,19 +125,38 @@ Matrix::Matrix(slm_weights kind, int outputs, int inputs, const float* w)
     }
 }
 
+Matrix Matrix::view(const MatrixView& weights) {
+  check_tiles(weights);
+  Matrix matrix;
+  matrix.view_ = weights;
+  matrix.stored_ = stored_weights(weights);
+  if (has_row_scales(weights.format)) {
+    matrix.sum_.resize(size_t(up(weights.outputs, kPanel)));
+    tile_sums(weights, matrix.sum_.data());
+  }
+  return matrix;
+}
+
+slm_weights Matrix::input_kind() const {
+  return view_.format == MatrixFormat::f32    ? SLM_F32
+         : view_.format == MatrixFormat::bf16 ? SLM_BF16
+         : view_.format == MatrixFormat::q4   ? SLM_INT4
+                                              : SLM_INT8;
+}
+
 // One scale an output, levels -127..127.
 void Matrix::quantise_int8(const float* w) {
-  const int panels = (outputs_ + kPanel - 1) / kPanel, steps = padded_inputs(kind_, inputs_) / 4;
-  scale_.assign(size_t(panels) * kPanel, 0.0f);
-  sum_.assign(size_t(panels) * kPanel, 0);
-  for (int n = 0; n < outputs_; n++) {
-    const float* row = w + int64_t(n) * inputs_;
+  const int inputs = view_.inputs, steps = up(inputs, 4) / 4;
+  float* scale = scale_.as<float>();
+  sum_.assign(size_t(up(view_.outputs, kPanel)), 0);
+  for (int n = 0; n < view_.outputs; n++) {
+    const float* row = w + int64_t(n) * inputs;
     float top = 0;
-    for (int k = 0; k < inputs_; k++) top = std::max(top, std::fabs(row[k]));
-    scale_[n] = top / 127.0f;
+    for (int k = 0; k < inputs; k++) top = std::max(top, std::fabs(row[k]));
+    scale[n] = top / 127.0f;
     const float inverse = top > 0 ? 127.0f / top : 0.0f;
     int8_t* panel = data_.as<int8_t>() + (int64_t(n / kPanel) * steps * kPanel + n % kPanel) * 4;
-    for (int k = 0; k < inputs_; k++) {
+    for (int k = 0; k < inputs; k++) {
       const int level = int(std::lrint(row[k] * inverse));
       panel[int64_t(k / 4) * kPanel * 4 + k % 4] = int8_t(level);
       sum_[n] += level;
@@ -118,15 +167,14 @@ void Matrix::quantise_int8(const float* w) {
 // Levels -8..7 (stored + 8), one bfloat16 scale for 64 inputs of an output. The scale is the one of
 // a few candidates with the least squared error.
 void Matrix::quantise_int4(const float* w) {
-  const int panels = (outputs_ + kPanel - 1) / kPanel;
-  const int padded = padded_inputs(kind_, inputs_), groups = padded / kGroup;
-  group_scale_.assign(size_t(panels) * groups * kPanel, 0);
+  const int inputs = view_.inputs, steps = up(inputs, 8) / 8, groups = up(inputs, kGroup) / kGroup;
+  uint16_t* group_scale = scale_.as<uint16_t>();
   uint8_t* bytes = data_.as<uint8_t>();
-  std::memset(bytes, 0x88, data_.bytes());
-  for (int n = 0; n < outputs_; n++)
+  if (data_.bytes()) std::memset(bytes, 0x88, data_.bytes());
+  for (int n = 0; n < view_.outputs; n++)
     for (int g = 0; g < groups; g++) {
-      const float* from = w + int64_t(n) * inputs_ + g * kGroup;
-      const int count = std::min(kGroup, inputs_ - g * kGroup);
+      const float* from = w + int64_t(n) * inputs + g * kGroup;
+      const int count = std::min(kGroup, inputs - g * kGroup);
       float top = 0;
       for (int i = 0; i < count; i++)
         if (std::fabs(from[i]) > std::fabs(top)) top = from[i];
@@ -145,12 +193,12 @@ void Matrix::quantise_int4(const float* w) {
           best = scale;
         }
       }
-      group_scale_[(size_t(n / kPanel) * groups + g) * kPanel + n % kPanel] = best;
+      group_scale[(size_t(n / kPanel) * groups + g) * kPanel + n % kPanel] = best;
       const float real = from_bf16(best), inverse = real != 0 ? 1.0f / real : 0.0f;
       for (int i = 0; i < count; i++) {
         const float level = std::min(7.0f, std::max(-8.0f, std::rint(from[i] * inverse)));
         const int k = g * kGroup + i, part = k % 8;
-        uint8_t& byte = bytes[((int64_t(n / kPanel) * (padded / 8) + k / 8) * kPanel +
+        uint8_t& byte = bytes[((int64_t(n / kPanel) * steps + k / 8) * kPanel +
                                n % kPanel) * 4 + part % 4];
         const uint8_t nibble = uint8_t(int(level) + 8);
         byte = part < 4 ? uint8_t((byte & 0xf0) | nibble) : uint8_t((byte & 0x0f) | nibble << 4);
@@ -158,60 +206,88 @@ void Matrix::quantise_int4(const float* w) {
     }
 }
 
-size_t Matrix::bytes() const {
-  return data_.bytes() + scale_.size() * 4 + sum_.size() * 4 + group_scale_.size() * 2;
-}
+size_t Matrix::bytes() const { return data_.bytes() + scale_.bytes() + sum_.size() * 4; }
 
 void Matrix::multiply(const Input& x, float* y, int64_t ldy, bool add, Threads& team) const {
-  const Kernels& k = kernels();
-  const auto function = kind_ == SLM_F32    ? k.product_f32
-                        : kind_ == SLM_BF16 ? k.product_bf16
-                        : kind_ == SLM_INT8 ? k.product_s8
-                                            : k.product_u4;
+  const int outputs = view_.outputs, inputs = view_.inputs;
+  const auto function = kernels().product[int(view_.format)];
   Product whole = {};
   whole.rows = x.rows;
-  whole.inputs = inputs_;
-  whole.last = outputs_;
+  whole.inputs = inputs;
+  whole.outputs = outputs;
+  whole.last = outputs;
   whole.x = x.data;
   whole.ldx = x.stride;
   whole.x_scale = x.scale;
   whole.x_sum = x.sums;
-  whole.w = data_.as<void>();
-  whole.w_scale = scale_.data();
+  whole.w = view_.data;
   whole.w_sum = sum_.data();
-  whole.w_group = group_scale_.data();
+  if (view_.format == MatrixFormat::q4) whole.w_group = static_cast<const uint16_t*>(view_.scales);
+  else whole.w_scale = static_cast<const float*>(view_.scales);
   whole.y = y;
   whole.ldy = ldy;
   whole.add = add;
-  const int panels = (outputs_ + kPanel - 1) / kPanel;
-  if (team.count() == 1 || int64_t(x.rows) * outputs_ * inputs_ < kWorthSharing)
-    return function(whole);
+  const bool vectors = view_.format == MatrixFormat::v16_4 || view_.format == MatrixFormat::v16_8;
+  const bool count = counting.load(std::memory_order_relaxed);
+  const auto run = [&](Product part) {
+    if (vectors) {
+      reserve_scratch(inputs);
+      part.scratch = packed_x.as<uint8_t>();
+    }
+    int64_t executed = 0;
+    if (count) part.macs = &executed;
+    function(part);
+    if (count) macs_executed += executed;
+  };
+  if (count) {
+    macs_dense += int64_t(x.rows) * outputs * inputs;
+    macs_stored += x.rows * stored_;
+  }
+  const int panels = (outputs + kPanel - 1) / kPanel;
+  if (team.count() == 1 || int64_t(x.rows) * outputs * inputs < kWorthSharing) return run(whole);
   const int shares = std::min(team.count(), panels);
   team.run(shares, [&](int share, int) {
     Product part = whole;
     part.first = int(int64_t(panels) * share / shares) * kPanel;
-    part.last = std::min(outputs_, int(int64_t(panels) * (share + 1) / shares) * kPanel);
-    function(part);
+    part.last = std::min(outputs, int(int64_t(panels) * (share + 1) / shares) * kPanel);
+    run(part);
   });
 }
 
 void Matrix::row(int n, float* out) const {
-  const int lane = per_lane(kind_), steps = padded_inputs(kind_, inputs_) / lane;
-  const int64_t panel = int64_t(n / kPanel) * steps * kPanel + n % kPanel;
-  for (int k = 0; k < inputs_; k++) {
-    const int64_t place = (panel + int64_t(k / lane) * kPanel);
-    if (kind_ == SLM_F32) out[k] = data_.as<float>()[place];
-    else if (kind_ == SLM_BF16) out[k] = from_bf16(data_.as<uint16_t>()[place * 2 + k % 2]);
-    else if (kind_ == SLM_INT8)
-      out[k] = scale_[n] * float(data_.as<int8_t>()[place * 4 + k % 4]);
-    else {
-      const int part = k % 8;
-      const uint8_t byte = data_.as<uint8_t>()[place * 4 + part % 4];
-      const int level = (part < 4 ? byte & 0x0f : byte >> 4) - 8;
-      const size_t group = (size_t(n / kPanel) * (steps * 8 / kGroup) + k / kGroup) * kPanel;
-      out[k] = from_bf16(group_scale_[group + n % kPanel]) * float(level);
+  const int inputs = view_.inputs, lane = per_lane(view_.format), steps = up(inputs, lane) / lane;
+  if (view_.format == MatrixFormat::f32 || view_.format == MatrixFormat::bf16) {
+    const int64_t panel = int64_t(n / kPanel) * steps * kPanel + n % kPanel;
+    for (int k = 0; k < inputs; k++) {
+      const int64_t place = panel + int64_t(k / lane) * kPanel;
+      out[k] = lane == 1 ? static_cast<const float*>(view_.data)[place]
+                         : from_bf16(static_cast<const uint16_t*>(view_.data)[place * 2 + k % 2]);
     }
+    return;
+  }
+  // Levels are decoded into the end of `out`, and become floats from the front: a float that is
+  // written never reaches a level that is still to be read.
+  int8_t* levels = reinterpret_cast<int8_t*>(out) + int64_t(3) * inputs;
+  tile_levels(view_, n, levels);
+  const int groups = up(inputs, kGroup) / kGroup;
+  for (int k = 0; k < inputs; k++) {
+    const float scale =
+        view_.format != MatrixFormat::q4
+            ? static_cast<const float*>(view_.scales)[n]
+            : from_bf16(static_cast<const uint16_t*>(
+                  view_.scales)[(size_t(n / kPanel) * groups + k / kGroup) * kPanel + n % kPanel]);
+    const float value = scale * float(levels[k]);
+    std::memcpy(out + k, &value, 4);
   }
 }
+
+void reserve_scratch(int inputs) { packed_x.reserve(scratch_bytes(inputs)); }
+
+void count_macs(bool on) {
+  counting = on;
+  if (on) macs_dense = macs_stored = macs_executed = 0;
+}
+
+MacCount mac_count() { return {macs_dense, macs_stored, macs_executed}; }
 
 }  // namespace slm

@@ -83,6 +83,21 @@ SLM_INLINE float largest(vf v) {
 }
 SLM_INLINE vf maximum(vf a, vf b) { return a > b ? a : b; }
 
+// x as it is, but never multiplied and added in one rounding with what follows: for results that
+// must be the same with and without fused instructions.
+SLM_INLINE vf rounded(vf x) {
+#if defined(__AVX512F__)
+  __asm__("" : "+v"(x));
+#elif defined(__x86_64__)
+  __asm__("" : "+x"(x));
+#elif defined(__ARM_NEON)
+  __asm__("" : "+w"(x));
+#else
+  __asm__("" : "+m"(x));
+#endif
+  return x;
+}
+
 SLM_INLINE vf bits_to_float(vu bits) { return (vf)bits; }
 
 // bfloat16 is the upper half of a float32. Rounds to nearest even; NaN stays NaN.

@@ -44,7 +44,7 @@ slm_status slm_matmul_run(const slm_matmul* op, int32_t threads) {
       product.rows = rows, product.inputs = k, product.first = 0, product.last = n;
       product.x = a, product.ldx = lda * int64_t(sizeof(float)), product.w = packed;
       product.y = op->c + first * op->ldc, product.ldy = op->ldc;
-      kernel.product_f32(product);
+      kernel.product[0](product);
     });
   });
 }
