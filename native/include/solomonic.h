@@ -52,7 +52,7 @@ typedef enum slm_weights { SLM_F32 = 0, SLM_BF16 = 1, SLM_INT8 = 2, SLM_INT4 = 3
 
 /* Names and meaning as in the Python class ModelConfig; all derived values filled in. */
 typedef struct slm_config {
-  const char* layers;      /* one letter a layer: T W M D F B */
+  const char* layers;      /* one letter a layer: T W M D F B L */
   const char* short_conv_layers; /* letters of the layers with a short convolution before q, k, v */
   int32_t vocab_size, hidden_size, heads, key_value_heads, head_dim, mlp_size;
   int32_t window, refresh, slots, fading, lag, taps;
@@ -90,7 +90,8 @@ SLM_API slm_status slm_stream_set_time(slm_stream* stream, int64_t time);
 
 /* Copy one part of layer `layer` out of or into a stream, in the layout of the Python state:
  * "raw" (w-1, 2, G, D), "raw_eps" (w-1), "faded" (n, 2, G, D), "slots" (m, 2, G, D), "slot_eps" (m),
- * "past" (k, d), "conv" (taps-1, d), "ssm.h", "ssm.conv", for T "kv" (S, 2, G, D); times of the slots
+ * "past" (k, d), "conv" (taps-1, d), "ssm.h", "ssm.conv", "lstm.h" and "lstm.c" (d), for T "kv"
+ * (S, 2, G, D); times of the slots
  * are int64: slm_stream_slot_times. `count` is the number of floats of the buffer and must fit.
  * slm_stream_count gives it: 0 if the layer has no such part, -1 if there is no such name. */
 SLM_API int64_t slm_stream_count(const slm_stream* stream, int32_t layer, const char* part);

@@ -232,7 +232,7 @@ TEST(parts_taken_out_and_put_back_go_on_the_same) {
     must(slm_stream_set_time(to.get(), slm_stream_time(from.get())));
     for (int layer = 0; one.config.layers[layer]; layer++) {
       for (const char* part : {"raw", "raw_eps", "faded", "slots", "slot_eps", "past", "conv",
-                               "ssm.h", "ssm.conv", "kv"}) {
+                               "ssm.h", "ssm.conv", "kv", "lstm.h", "lstm.c"}) {
         const int64_t count = slm_stream_count(from.get(), layer, part);
         if (count == 0) continue;
         Floats values(static_cast<size_t>(count));

@@ -49,7 +49,7 @@ slm_config base(const char* layers) {
 
 std::vector<Case> few() {
   std::vector<Case> out;
-  for (const char* layers : {"T", "W", "M", "D", "F", "B", "TWMDFB"})
+  for (const char* layers : {"T", "W", "M", "D", "F", "B", "L", "TWMDFBL"})
     out.push_back({layers, base(layers)});
   return out;
 }
@@ -82,7 +82,7 @@ std::vector<Case> cases() {
     c.window = c.refresh = 100, c.lag = 70, c.slots = 33, c.rope_theta = 100;
   });
   add("MB", "own output matrix, no MLP", [](slm_config& c) { c.tied = 0, c.mlp_size = 0; });
-  add("TWMDFB", "odd sizes", [](slm_config& c) {
+  add("TWMDFBL", "odd sizes", [](slm_config& c) {
     c.vocab_size = 131, c.hidden_size = 30, c.heads = 3, c.key_value_heads = 1, c.head_dim = 10;
     c.mlp_size = 77, c.ssm_state = 5, c.ssm_head_dim = 6, c.ssm_expand = 1, c.ssm_conv = 2;
     c.slots = 5, c.taps = 1, c.short_conv = 1, c.rope_theta = 10000, c.tied = 0;
@@ -136,6 +136,12 @@ std::vector<std::pair<std::string, int64_t>> parameters(const slm_config& c) {
     if (std::strchr("MDFB", kind))
       recurrence(c, attends ? mixer + ".ssm" : mixer, delta && kind != 'M', out);
     if (attends) attention(c, mixer, kind, out);
+    if (kind == 'L')
+      for (const char* side : {"ih_l0", "hh_l0"}) {
+        const std::string cell = mixer + ".cell.";
+        out.push_back({cell + "weight_" + side, int64_t(4) * c.hidden_size * c.hidden_size});
+        out.push_back({cell + "bias_" + side, int64_t(4) * c.hidden_size});
+      }
     if (c.mlp_size == 0) continue;
     out.push_back({block + ".mlp_norm.weight", c.hidden_size});
     for (const char* part : {"gate", "up", "down"})
@@ -152,6 +158,7 @@ Floats values(const std::string& name, int64_t count, const slm_config& c, Rando
   if (ends(name, ".A_log")) return floats(random, count, 1);
   if (ends(name, ".dt_bias")) return floats(random, count, 1, -1.5f);
   if (ends(name, "conv.weight") || ends(name, ".D")) return floats(random, count, 0.5f, 0.5f);
+  if (name.find("bias_") != std::string::npos) return floats(random, count, 0.5f, 0.3f);
   if (ends(name, "conv.bias")) return floats(random, count, 0.2f);
   if (ends(name, "embed.weight")) return floats(random, count, 1);
   return floats(random, count, 2 / std::sqrt(float(c.hidden_size)));
@@ -224,7 +231,7 @@ Floats memory(const Stream& stream, const slm_config& config) {
   Floats out(1, float(slm_stream_time(stream.get())));
   for (int layer = 0; config.layers[layer]; layer++)
     for (const char* part : {"raw", "raw_eps", "faded", "slots", "slot_eps", "past", "conv",
-                             "ssm.h", "ssm.conv", "kv"}) {
+                             "ssm.h", "ssm.conv", "kv", "lstm.h", "lstm.c"}) {
       const int64_t count = slm_stream_count(stream.get(), layer, part);
       Floats found(static_cast<size_t>(count));
       must(slm_stream_get(stream.get(), layer, part, found.data(), count));

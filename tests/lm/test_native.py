@@ -34,7 +34,7 @@ SMALL: dict[str, Any] = {
     "initializer_range": 0.2,
 }
 CASES: list[dict[str, Any]] = [
-    *({"pattern": letter} for letter in "MDTWFB"),
+    *({"pattern": letter} for letter in "MDTWFBL"),
     *({"pattern": letter, "position": "rope"} for letter in "TWB"),
     {"pattern": "B", "transition": "delta"},
     {"pattern": "B", "fading_mode": "chunk", "fading_slots": 5},
@@ -43,7 +43,7 @@ CASES: list[dict[str, Any]] = [
     {"pattern": "B", "window_size": 0, "fading_lag": 0},
     {"pattern": "B", "window_size": 70, "eidetic_slots": 40},
     {"pattern": "BT", "short_conv_layers": "BT", "short_conv_size": 3},
-    {"pattern": "MBTWDF", "fading_skip": True, "tie_word_embeddings": False},
+    {"pattern": "MBTWDFL", "fading_skip": True, "tie_word_embeddings": False},
     {"pattern": "B", "hidden_size": 72, "num_attention_heads": 3, "num_key_value_heads": 1,
      "ssm_head_dim": 24, "ssm_state_size": 5, "intermediate_size": 0},
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-// Scratch memory of one reader, and the steps that a layer is read in.
+// Scratch memory for reading with a stack, and the steps that a layer is read in.
 #pragma once
 
 #include <cstring>
@@ -16,10 +16,14 @@ namespace slm {
 
 // `count` tokens of one stream, which lie in rows [row, row + count) of this round.
 struct Segment {
-  slm_stream* stream;
+  StackState* stream;
   int row, count;
 };
 typedef std::vector<Segment> Segments;
+
+// A segment this short goes token by token: a chunk costs more than it saves.
+constexpr int kFew = 4;
+inline bool few(const Segment& segment) { return segment.count <= kFew; }
 
 // A matrix of floats that grows when a round needs more.
 class Rows {
@@ -56,57 +60,95 @@ struct History {
   std::vector<Kept> kept;  // (blocks + 1, m)
 };
 
-}  // namespace slm
+// The same rows of activations in each kind that a matrix wants, made when one first asks.
+class Operand {
+ public:
+  // x: (rows, inputs), rows `ldx` floats apart; they stay where they are.
+  void set(const float* x, int64_t ldx, int rows, int inputs);
+  // y (rows, ldy) = or += x W^T.
+  void times(const Matrix& matrix, float* y, int64_t ldy, bool add, Threads& team);
 
-struct slm_context {
-  slm_context(const slm_model& model, int threads);
+ private:
+  const float* x_ = nullptr;
+  int64_t ldx_ = 0;
+  int rows_ = 0, inputs_ = 0;
+  struct Kind {
+    InputBuffer buffer;
+    Input input;
+    bool filled = false;
+  } kinds_[4];
+};
 
-  const slm_model& model;
-  slm::Threads team;
-  std::vector<slm::Local> local;  // one a thread
+// Scratch of one reader. It grows to what the largest round so far needed.
+struct Workspace {
+  Workspace(const Stack& stack, int threads);
+
+  const Stack& stack;
+  Threads team;
+  std::vector<Local> local;  // one a thread
 
   // Rows of the round: residual stream, a layer's normalised input, that input after the short
   // convolution, fading output, and so on.
-  slm::Rows x, u, mixed, y, projected, convolved, inner, scores, query, pairs, faded, attended,
-      hidden, up, eps, chosen;
-  slm::InputBuffer input, second, third;
-  std::vector<int> segment_of;    // row -> segment
-  std::vector<slm::Turn> turns;   // rotary turn of each row, if there are positions
-  slm::Turn far;                  // turn of distance w, at which memories stand
-  slm::Rotary rotary;
-  std::vector<slm::History> history;  // one a segment
+  Rows x, u, mixed, y, projected, convolved, inner, scores, query, pairs, faded, attended, hidden,
+      up, eps;
+  Operand input, second, third;
+  std::vector<int> segment_of;   // row -> segment
+  std::vector<Turn> turns;       // rotary turn of each row, if there are positions
+  Turn far;                      // turn of distance w, at which memories stand
+  Rotary rotary;
+  std::vector<History> history;  // one a segment
+  std::vector<History::Kept> before, after, tokens;  // while slots change
+  Slots fresh;
+};
+
+}  // namespace slm
+
+struct slm_context : slm::Workspace {
+  slm_context(const slm_model& model, int threads);
+
+  const slm_model& model;
+  slm::Rows chosen;
 };
 
 namespace slm {
 
-// The whole stack over one round; `context.x` is then its output.
+// The whole stack over one round: `scratch.x` (rows, width) is its input and then its output. The
+// streams have moved on.
+void read_stack(Workspace& scratch, const Segments& segments);
+// A language model over one round; `context.x` is then the last layer's output.
 void read_round(slm_context& context, const Segments& segments, const int32_t* tokens);
 // Logits of some rows of `context.x`, one after the other.
 void read_logits(slm_context& context, const std::vector<int>& rows, float* out);
 
 // The recurrent layer `index` (M, D, or the fading memory of F and B) on input u: out = or += y.
-void recur(slm_context& context, int index, const Segments& segments, const Input& u, int rows,
-           float* out, bool add);
+void recur(Workspace& scratch, int index, const Segments& segments, Operand& u, int rows, float* out,
+           bool add);
+// The LSTM layer `index` on input u: x of the scratch += y.
+void run_lstm(Workspace& scratch, int index, const Segments& segments, Operand& u, int rows);
+// One step of a cell: gates (4 d) before the non-linearities are spent; cell and output (d) change.
+void lstm_step(const Lstm& lstm, int width, float* gates, float* cell, float* output);
 // Depthwise convolution of rows x with a carried tail; `residual` adds x.
-void convolve(slm_context& context, const Convolution& conv, Floats LayerState::*tail, int index,
+void convolve(Workspace& scratch, const Convolution& conv, Floats LayerState::*tail, int index,
               const Segments& segments, const float* x, int64_t ldx, bool activate, bool residual,
               Rows& out);
-// Attention layers: `query`, `pairs` and `faded` of the context are filled, `attended` is made.
-void attend_full(slm_context& context, int index, const Segments& segments);
-void attend_memories(slm_context& context, int index, const Segments& segments);
-// Innovations of the fading outputs `context.y` into `context.eps`, and the state's last outputs.
-void innovate(slm_context& context, int index, const Segments& segments);
+// Attention layers: `query`, `pairs` and `faded` of the scratch are filled, `attended` is made.
+void attend_full(Workspace& scratch, int index, const Segments& segments);
+void attend_memories(Workspace& scratch, int index, const Segments& segments);
+// Innovations of the fading outputs `scratch.y` into `scratch.eps`, and the state's last outputs.
+void innovate(Workspace& scratch, int index, const Segments& segments);
 // Run the selection over a segment without touching the state.
-void choose(const slm_context& context, int index, const Segment& segment, History& out);
+void choose(const Workspace& scratch, int index, const Segment& segment, History& out);
 // Is the token at `time` the last of a refresh block?
 inline bool completes(const Config& c, int64_t time) { return (time + 1) % c.refresh == 0; }
 // The tokens since the last refresh compete for the slots; the newest one is at the end of `keys`.
-void commit(const Config& c, LayerState& state, int64_t newest);
+void commit(Workspace& scratch, LayerState& state, int64_t newest);
 
 // Make `kept` the slots of a state; token(group, time) gives the {key, value} of one that is new.
 template <class Token>
-void install(const Config& c, LayerState& state, const History::Kept* kept, const Token& token) {
-  Slots fresh = state.slots;
+void install(Workspace& scratch, LayerState& state, const History::Kept* kept, const Token& token) {
+  const Config& c = scratch.stack.config;
+  Slots& fresh = scratch.fresh;
+  fresh = state.slots;
   for (int i = 0; i < c.slots; i++) {
     fresh.eps[i] = kept[i].eps;
     fresh.time[i] = kept[i].time;
@@ -125,7 +167,7 @@ void install(const Config& c, LayerState& state, const History::Kept* kept, cons
       std::memcpy(&fresh.values[to], value, size_t(c.head) * 4);
     }
   }
-  state.slots = std::move(fresh);
+  std::swap(state.slots, fresh);
 }
 
 inline void product(int m, int n, int k, const float* a, int64_t a_row, int64_t a_column,

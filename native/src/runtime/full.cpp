@@ -11,7 +11,7 @@ namespace {
 constexpr int kQueries = 64, kKeys = 128;
 
 struct Full {
-  slm_context& context;
+  Workspace& scratch;
   const Config& c;
   int index;
   float scale;
@@ -27,11 +27,11 @@ void append(const Full& f, const Segment& s) {
   const int before = cache.count();
   cache.grow(s.count);
   for (int i = 0; i < s.count; i++) {
-    const float* pair = f.context.pairs.row(s.row + i);
+    const float* pair = f.scratch.pairs.row(s.row + i);
     for (int g = 0; g < c.groups; g++) {
       const float* key = pair + g * c.head;
       float* to = cache.key(g, before + i);
-      if (c.theta) rotate(key, f.context.turns[s.row + i], c.head, to);
+      if (c.theta) rotate(key, f.scratch.turns[s.row + i], c.head, to);
       else std::memcpy(to, key, size_t(c.head) * 4);
       std::memcpy(cache.value(g, before + i), pair + (c.groups + g) * c.head, size_t(c.head) * 4);
     }
@@ -43,12 +43,12 @@ void one_query(const Full& f, const Segment& s, int head, Local& local) {
   const Kernels& k = kernels();
   Cache& cache = f.cache(s);
   const int group = head / f.per_group(), count = cache.count();
-  const float* query = f.context.query.row(s.row) + head * c.head;
-  float* out = f.context.attended.row(s.row) + head * c.head;
+  const float* query = f.scratch.query.row(s.row) + head * c.head;
+  float* out = f.scratch.attended.row(s.row) + head * c.head;
   float* scores = local.a.shape(1, count);
   if (c.theta) {
     float* turned = local.b.shape(1, c.head);
-    rotate(query, f.context.turns[s.row], c.head, turned);
+    rotate(query, f.scratch.turns[s.row], c.head, turned);
     query = turned;
   }
   k.scores(query, cache.key(group, 0), c.head, count, c.head, f.scale, scores);
@@ -71,8 +71,8 @@ void query_tile(const Full& f, const Segment& s, int head, int from, int to, Loc
   float top[kQueries], total[kQueries];
   for (int i = 0; i < rows; i++) {
     const int row = s.row + from + i;
-    const float* query = f.context.query.row(row) + head * c.head;
-    if (c.theta) rotate(query, f.context.turns[row], c.head, queries + i * c.head);
+    const float* query = f.scratch.query.row(row) + head * c.head;
+    if (c.theta) rotate(query, f.scratch.turns[row], c.head, queries + i * c.head);
     else std::memcpy(queries + i * c.head, query, size_t(c.head) * 4);
     k.scale_copy(f.scale, queries + i * c.head, c.head, queries + i * c.head);
     top[i] = -INFINITY;
@@ -103,27 +103,27 @@ void query_tile(const Full& f, const Segment& s, int head, int from, int to, Loc
   }
   for (int i = 0; i < rows; i++)
     k.scale_copy(1 / total[i], out + i * c.head, c.head,
-                 f.context.attended.row(s.row + from + i) + head * c.head);
+                 f.scratch.attended.row(s.row + from + i) + head * c.head);
 }
 
 }  // namespace
 
-void attend_full(slm_context& context, int index, const Segments& segments) {
-  const Config& c = context.model.config;
-  const Full f{context, c, index, 1 / std::sqrt(float(c.head))};
+void attend_full(Workspace& scratch, int index, const Segments& segments) {
+  const Config& c = scratch.stack.config;
+  const Full f{scratch, c, index, 1 / std::sqrt(float(c.head))};
   for (const Segment& segment : segments) append(f, segment);
   for (const Segment& s : segments) {
     if (s.count == 1) continue;
     const int tiles = (s.count + kQueries - 1) / kQueries;
-    context.team.run(tiles * c.heads, [&](int task, int thread) {
+    scratch.team.run(tiles * c.heads, [&](int task, int thread) {
       const int from = task / c.heads * kQueries;
       query_tile(f, s, task % c.heads, from, std::min(s.count, from + kQueries),
-                 context.local[thread]);
+                 scratch.local[thread]);
     });
   }
-  context.team.run(int(segments.size()) * c.heads, [&](int task, int thread) {
+  scratch.team.run(int(segments.size()) * c.heads, [&](int task, int thread) {
     const Segment& s = segments[task / c.heads];
-    if (s.count == 1) one_query(f, s, task % c.heads, context.local[thread]);
+    if (s.count == 1) one_query(f, s, task % c.heads, scratch.local[thread]);
   });
 }
 

@@ -22,9 +22,9 @@ void* needed(const void* pointer, const char* what) {
 
 void check_tokens(const slm_model& model, const int32_t* tokens, int64_t count) {
   for (int64_t i = 0; i < count; i++)
-    require(tokens[i] >= 0 && tokens[i] < model.config.vocab,
+    require(tokens[i] >= 0 && tokens[i] < model.stack.config.vocab,
             "token " + std::to_string(tokens[i]) + " lies outside the vocabulary of " +
-                std::to_string(model.config.vocab) +
+                std::to_string(model.stack.config.vocab) +
                 " tokens; use the tokenizer this model was trained with.");
 }
 
@@ -37,7 +37,7 @@ struct Reading {
 
 void read_all(slm_context& context, std::vector<Reading>& readings, const int32_t* tokens, bool all,
               float* logits) {
-  const int64_t vocab = context.model.config.vocab;
+  const int64_t vocab = context.model.stack.config.vocab;
   std::vector<int32_t> round;
   for (;;) {
     slm::Segments segments;

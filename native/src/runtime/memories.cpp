@@ -16,20 +16,20 @@ constexpr int kTile = 64;
 const float kNone = -INFINITY;
 
 struct Reader {
-  slm_context& context;
+  Workspace& scratch;
   const Config& c;
   int index;
   float scale;
 
   int per_group() const { return c.heads / c.groups; }
   LayerState& state(const Segment& s) const { return s.stream->layers[index]; }
-  bool eidetic() const { return context.model.layers[index].kind == 'B' && c.slots > 0; }
-  int fading() const { return context.model.layers[index].recurrent ? c.fading : 0; }
+  bool eidetic() const { return scratch.stack.layers[index].kind == 'B' && c.slots > 0; }
+  int fading() const { return scratch.stack.layers[index].recurrent ? c.fading : 0; }
   float* query(int row, int group, int member) const {
-    return context.query.row(row) + (group * per_group() + member) * c.head;
+    return scratch.query.row(row) + (group * per_group() + member) * c.head;
   }
   float* out(int row, int group, int member) const {
-    return context.attended.row(row) + (group * per_group() + member) * c.head;
+    return scratch.attended.row(row) + (group * per_group() + member) * c.head;
   }
   const float* key(const Rows& pairs, int row, int group) const {
     return pairs.row(row) + group * c.head;
@@ -51,17 +51,17 @@ void push_pair(const Reader& r, Slide& keys, Slide& values, const Rows& pairs, i
 // Put the token of `row` into what the stream carries.
 void push_token(const Reader& r, const Segment& segment, int row) {
   LayerState& state = r.state(segment);
-  push_pair(r, state.keys, state.values, r.context.pairs, row);
+  push_pair(r, state.keys, state.values, r.scratch.pairs, row);
   if (r.c.theta) {
     state.rotated.push();
     for (int g = 0; g < r.c.groups; g++)
-      rotate(r.key(r.context.pairs, row, g), r.context.turns[row], r.c.head,
+      rotate(r.key(r.scratch.pairs, row, g), r.scratch.turns[row], r.c.head,
              state.rotated.entry(g, state.rotated.size() - 1));
   }
-  if (r.fading()) push_pair(r, state.faded_keys, state.faded_values, r.context.faded, row);
+  if (r.fading()) push_pair(r, state.faded_keys, state.faded_values, r.scratch.faded, row);
   if (r.eidetic()) {
     state.eps.push();
-    *state.eps.entry(0, state.eps.size() - 1) = *r.context.eps.row(row);
+    *state.eps.entry(0, state.eps.size() - 1) = *r.scratch.eps.row(row);
   }
 }
 
@@ -77,12 +77,13 @@ Span fading_span(const Reader& r, int64_t time) {
   return {first, int(std::max<int64_t>(0, last - first + 1))};
 }
 
-// One token of one group of heads, after it was pushed.
-void single(const Reader& r, const Segment& segment, int group, Local& local) {
+// Token `index` of a segment, one group of heads, after it was pushed.
+void single(const Reader& r, const Segment& segment, int index, int group, Local& local) {
   const Config& c = r.c;
   const Kernels& k = kernels();
   const LayerState& state = r.state(segment);
-  const int64_t time = segment.stream->time;
+  const int64_t time = segment.stream->time + index;
+  const int row = segment.row + index;
   const int slots = r.eidetic() ? c.slots : 0;
   const int window = int(std::min<int64_t>(c.window, time + 1));
   const Span span = r.fading() ? fading_span(r, time) : Span{0, 0};
@@ -92,15 +93,15 @@ void single(const Reader& r, const Segment& segment, int group, Local& local) {
   const int64_t plane = int64_t(group) * slots * c.head;
   const int faded = r.fading() ? state.faded_keys.size() - 1 - int(time - span.first) : 0;
   for (int member = 0; member < r.per_group(); member++) {
-    const float* near = r.query(segment.row, group, member);
+    const float* near = r.query(row, group, member);
     const float* far = near;
     if (c.theta) {
-      rotate(near, r.context.far, c.head, turned + c.head);
-      rotate(near, r.context.turns[segment.row], c.head, turned);
+      rotate(near, r.scratch.far, c.head, turned + c.head);
+      rotate(near, r.scratch.turns[row], c.head, turned);
       near = turned;
       far = turned + c.head;
     }
-    float* out = r.out(segment.row, group, member);
+    float* out = r.out(row, group, member);
     std::memset(out, 0, size_t(c.head) * 4);
     if (slots) {
       k.scores(far, &state.slots.keys[plane], c.head, slots, c.head, r.scale, scores);
@@ -164,25 +165,25 @@ void lay(const Reader& r, const Segment& s, int group, const Tile& tile, float* 
     const int64_t old = (int64_t(group) * c.slots + kept.slot) * c.head;
     if (kept.slot >= 0) put(i, &state.slots.keys[old], &state.slots.values[old]);
     else
-      put(i, find(state.keys, r.context.pairs, key_at, s, group, kept.time),
-          find(state.values, r.context.pairs, value_at, s, group, kept.time));
+      put(i, find(state.keys, r.scratch.pairs, key_at, s, group, kept.time),
+          find(state.values, r.scratch.pairs, value_at, s, group, kept.time));
   }
   for (int i = 0; i < tile.window; i++) {
     const int64_t time = tile.window_from + i;
-    const float* key = find(state.keys, r.context.pairs, key_at, s, group, time);
+    const float* key = find(state.keys, r.scratch.pairs, key_at, s, group, time);
     if (c.theta) {
-      if (time < s.stream->time) key = find(state.rotated, r.context.pairs, 0, s, group, time);
+      if (time < s.stream->time) key = find(state.rotated, r.scratch.pairs, 0, s, group, time);
       else {
-        rotate(key, r.context.turns[s.row + (time - s.stream->time)], c.head, turned.data());
+        rotate(key, r.scratch.turns[s.row + (time - s.stream->time)], c.head, turned.data());
         key = turned.data();
       }
     }
-    put(tile.slots + i, key, find(state.values, r.context.pairs, value_at, s, group, time));
+    put(tile.slots + i, key, find(state.values, r.scratch.pairs, value_at, s, group, time));
   }
   for (int i = 0; i < tile.faded; i++)
     put(tile.slots + tile.window + i,
-        find(state.faded_keys, r.context.faded, key_at, s, group, tile.faded_from + i),
-        find(state.faded_values, r.context.faded, value_at, s, group, tile.faded_from + i));
+        find(state.faded_keys, r.scratch.faded, key_at, s, group, tile.faded_from + i),
+        find(state.faded_values, r.scratch.faded, value_at, s, group, tile.faded_from + i));
 }
 
 // Strike out what the query at `time` must not see.
@@ -221,8 +222,8 @@ Band band_of(const Reader& r, const Segment& s, int group, int64_t time) {
   }
   if (band.count[1]) {
     const int row = s.row + int(span.first + old - now);
-    band.keys[1] = r.key(r.context.faded, row, group);
-    band.values[1] = r.value(r.context.faded, row, group);
+    band.keys[1] = r.key(r.scratch.faded, row, group);
+    band.values[1] = r.value(r.scratch.faded, row, group);
   }
   return band;
 }
@@ -244,8 +245,8 @@ void read_tile(const Reader& r, const Segment& s, int group, const Tile& tile, L
     if (c.theta) {
       for (int i = 0; i < rows; i++) {
         const float* q = r.query(s.row + tile.from + i, group, member);
-        rotate(q, r.context.turns[s.row + tile.from + i], c.head, turned + i * c.head);
-        rotate(q, r.context.far, c.head, turned + (rows + i) * c.head);
+        rotate(q, r.scratch.turns[s.row + tile.from + i], c.head, turned + i * c.head);
+        rotate(q, r.scratch.far, c.head, turned + (rows + i) * c.head);
       }
       near = turned;
       far = turned + int64_t(rows) * c.head;
@@ -324,9 +325,9 @@ void settle(const Reader& r, const Segment& s, const History& history) {
   LayerState& state = r.state(s);
   if (r.eidetic()) {
     const History::Kept* last = &history.kept[size_t(history.blocks) * c.slots];
-    install(c, state, last, [&](int g, int64_t time) {
-      return std::make_pair(find(state.keys, r.context.pairs, g * c.head, s, g, time),
-                            find(state.values, r.context.pairs, (c.groups + g) * c.head, s, g,
+    install(r.scratch, state, last, [&](int g, int64_t time) {
+      return std::make_pair(find(state.keys, r.scratch.pairs, g * c.head, s, g, time),
+                            find(state.values, r.scratch.pairs, (c.groups + g) * c.head, s, g,
                                  time));
     });
   }
@@ -336,27 +337,40 @@ void settle(const Reader& r, const Segment& s, const History& history) {
 
 }  // namespace
 
-void attend_memories(slm_context& context, int index, const Segments& segments) {
-  const Config& c = context.model.config;
-  const Reader r{context, c, index, 1 / std::sqrt(float(c.head))};
-  context.history.resize(segments.size());
-  for (size_t i = 0; i < segments.size(); i++)
-    if (segments[i].count == 1) push_token(r, segments[i], segments[i].row);
-  if (r.eidetic())
-    context.team.run(int(segments.size()), [&](int i, int) {
-      if (segments[i].count > 1) choose(context, index, segments[i], context.history[i]);
-    });
-  context.team.run(int(segments.size()) * c.groups, [&](int task, int thread) {
-    const int i = task / c.groups, group = task % c.groups;
-    if (segments[i].count == 1) single(r, segments[i], group, context.local[thread]);
-    else blocks(r, segments[i], context.history[i], group, context.local[thread]);
-  });
-  for (size_t i = 0; i < segments.size(); i++) {
-    const Segment& s = segments[i];
-    if (s.count > 1) settle(r, s, context.history[i]);
-    else if (r.eidetic() && completes(c, s.stream->time))
-      commit(c, r.state(s), s.stream->time);
+void attend_memories(Workspace& scratch, int index, const Segments& segments) {
+  const Config& c = scratch.stack.config;
+  const Reader r{scratch, c, index, 1 / std::sqrt(float(c.head))};
+  int steps = 0, longest = 0;
+  for (const Segment& s : segments) {
+    longest = std::max(longest, s.count);
+    if (few(s)) steps = std::max(steps, s.count);
   }
+  for (int step = 0; step < steps; step++) {
+    const auto now = [&](const Segment& s) { return few(s) && step < s.count; };
+    for (const Segment& s : segments)
+      if (now(s)) push_token(r, s, s.row + step);
+    scratch.team.run(int(segments.size()) * c.groups, [&](int task, int thread) {
+      const Segment& s = segments[task / c.groups];
+      if (now(s)) single(r, s, step, task % c.groups, scratch.local[thread]);
+    });
+    if (r.eidetic())
+      for (const Segment& s : segments)
+        if (now(s) && completes(c, s.stream->time + step))
+          commit(scratch, r.state(s), s.stream->time + step);
+  }
+  if (longest <= kFew) return;
+  scratch.history.resize(segments.size());
+  if (r.eidetic())
+    scratch.team.run(int(segments.size()), [&](int i, int) {
+      if (!few(segments[i])) choose(scratch, index, segments[i], scratch.history[i]);
+    });
+  scratch.team.run(int(segments.size()) * c.groups, [&](int task, int thread) {
+    const int i = task / c.groups;
+    if (!few(segments[i]))
+      blocks(r, segments[i], scratch.history[i], task % c.groups, scratch.local[thread]);
+  });
+  for (size_t i = 0; i < segments.size(); i++)
+    if (!few(segments[i])) settle(r, segments[i], scratch.history[i]);
 }
 
 }  // namespace slm

@@ -28,16 +28,16 @@ void triangle_product(int n, int width, const float* a, int64_t lda, const float
 }
 
 struct Scan {
-  slm_context& context;
+  Workspace& scratch;
   const Config& config;
   const Recurrence& r;
   int index;
 
-  float* z(int row) const { return context.projected.row(row); }
+  float* z(int row) const { return scratch.projected.row(row); }
   float* gates(int row) const { return z(row) + config.inner + r.mixed; }
-  float* mixed(int row) const { return context.convolved.row(row); }
+  float* mixed(int row) const { return scratch.convolved.row(row); }
   float* y(int row, int head) const {
-    return context.inner.row(row) + head * config.state_head;
+    return scratch.inner.row(row) + head * config.state_head;
   }
   float* state(const Segment& segment, int head) const {
     return segment.stream->layers[index].h.data() +
@@ -45,23 +45,23 @@ struct Scan {
   }
 };
 
-void ssd_token(const Scan& scan, const Segment& segment, int head) {
+void ssd_token(const Scan& scan, const Segment& segment, int row, int head) {
   const Config& c = scan.config;
-  const float* mixed = scan.mixed(segment.row);
-  const float dt = softplus(scan.gates(segment.row)[head] + scan.r.dt_bias[head]);
+  const float* mixed = scan.mixed(row);
+  const float dt = softplus(scan.gates(row)[head] + scan.r.dt_bias[head]);
   kernels().ssd_step(scan.state(segment, head), mixed + head * c.state_head, mixed + c.inner,
                      mixed + c.inner + c.state, std::exp(dt * scan.r.rate[head]), dt,
-                     scan.r.skip[head], c.state, c.state_head, scan.y(segment.row, head));
+                     scan.r.skip[head], c.state, c.state_head, scan.y(row, head));
 }
 
-// C B^T of one chunk, shared by the heads: rows of `context.scores`.
+// C B^T of one chunk, shared by the heads: rows of `scratch.scores`.
 void ssd_overlap(const Scan& scan, int row, int count, Local& local) {
   const Config& c = scan.config;
   float* turned = local.a.shape(c.state, kChunk);
   const float* b = scan.mixed(row) + c.inner;
   transpose(b, scan.r.mixed, count, c.state, turned, kChunk);
   product(count, count, c.state, b + c.state, scan.r.mixed, 1, turned, kChunk,
-          scan.context.scores.row(row), kChunk, false);
+          scan.scratch.scores.row(row), kChunk, false);
 }
 
 // One head over a segment, chunk by chunk.
@@ -87,7 +87,7 @@ void ssd_chunks(const Scan& scan, const Segment& segment, int head, Local& local
     const float* b = scan.mixed(row) + c.inner;
     std::memset(weights, 0, sizeof(float) * kChunk * kChunk);
     for (int i = 0; i < count; i++) {
-      k.decay_row(scan.context.scores.row(row + i), total, dt, total[i], i + 1,
+      k.decay_row(scan.scratch.scores.row(row + i), total, dt, total[i], i + 1,
                   weights + i * kChunk);
       k.scale_copy(grown[i], b + N + i * ld, N, reads + i * N);
     }
@@ -125,16 +125,16 @@ Gates delta_gates(const Scan& scan, int row, int head) {
           scan.r.rate[head] * softplus(gates[heads + head] + scan.r.dt_bias[head])};
 }
 
-void delta_token(const Scan& scan, const Segment& segment, int head, Local& local) {
+void delta_token(const Scan& scan, const Segment& segment, int row, int head, Local& local) {
   const Config& c = scan.config;
-  float* mixed = scan.mixed(segment.row);
+  float* mixed = scan.mixed(row);
   unit_pair(c, mixed, head);
   const float* q = mixed + head * c.state;
   const float* key = q + c.state_heads() * c.state;
   const float* v = mixed + 2 * c.state_heads() * c.state + head * c.state_head;
-  const Gates gates = delta_gates(scan, segment.row, head);
+  const Gates gates = delta_gates(scan, row, head);
   kernels().delta_step(scan.state(segment, head), q, key, v, std::exp(gates.log_decay), gates.beta,
-                       c.state, c.state_head, scan.y(segment.row, head),
+                       c.state, c.state_head, scan.y(row, head),
                        local.a.shape(1, c.state_head));
 }
 
@@ -199,43 +199,43 @@ void delta_chunks(const Scan& scan, const Segment& segment, int head, Local& loc
 }
 
 void scan_segments(const Scan& scan, const Segments& segments, int rows) {
-  slm_context& context = scan.context;
+  Workspace& scratch = scan.scratch;
   const int heads = scan.config.state_heads();
-  if (!scan.r.delta) {
-    context.scores.shape(rows, kChunk);
+  if (!scan.r.delta && !std::all_of(segments.begin(), segments.end(), few)) {
+    scratch.scores.shape(rows, kChunk);
     for (const Segment& segment : segments)
-      if (segment.count > 1)
-        context.team.run((segment.count + kChunk - 1) / kChunk, [&](int chunk, int thread) {
+      if (!few(segment))
+        scratch.team.run((segment.count + kChunk - 1) / kChunk, [&](int chunk, int thread) {
           const int from = chunk * kChunk;
           ssd_overlap(scan, segment.row + from, std::min(kChunk, segment.count - from),
-                      context.local[thread]);
+                      scratch.local[thread]);
         });
   }
-  context.team.run(int(segments.size()) * heads, [&](int task, int thread) {
+  scratch.team.run(int(segments.size()) * heads, [&](int task, int thread) {
     const Segment& segment = segments[task / heads];
     const int head = task % heads;
-    Local& local = context.local[thread];
-    if (segment.count > 1) {
+    Local& local = scratch.local[thread];
+    if (!few(segment)) {
       if (scan.r.delta) delta_chunks(scan, segment, head, local);
       else ssd_chunks(scan, segment, head, local);
-    } else if (scan.r.delta) {
-      delta_token(scan, segment, head, local);
-    } else {
-      ssd_token(scan, segment, head);
+      return;
     }
+    for (int row = segment.row; row < segment.row + segment.count; row++)
+      if (scan.r.delta) delta_token(scan, segment, row, head, local);
+      else ssd_token(scan, segment, row, head);
   });
 }
 
 }  // namespace
 
-void convolve(slm_context& context, const Convolution& conv, Floats LayerState::*tail, int index,
+void convolve(Workspace& scratch, const Convolution& conv, Floats LayerState::*tail, int index,
               const Segments& segments, const float* x, int64_t ldx, bool activate, bool residual,
               Rows& out) {
   const int width = conv.channels, before = conv.taps - 1;
   const int rows = segments.back().row + segments.back().count;
   float* to = out.shape(rows, width);
-  context.team.run(rows, [&](int row, int) {
-    const Segment& segment = segments[context.segment_of[row]];
+  scratch.team.run(rows, [&](int row, int) {
+    const Segment& segment = segments[scratch.segment_of[row]];
     const float* past = (segment.stream->layers[index].*tail).data();
     const float* window[64];
     for (int j = 0; j < conv.taps; j++) {
@@ -257,24 +257,23 @@ void convolve(slm_context& context, const Convolution& conv, Floats LayerState::
   }
 }
 
-void recur(slm_context& context, int index, const Segments& segments, const Input& u, int rows,
-           float* out, bool add) {
-  const Recurrence& r = context.model.layers[index].recurrence;
-  const Config& c = context.model.config;
+void recur(Workspace& scratch, int index, const Segments& segments, Operand& u, int rows, float* out,
+           bool add) {
+  const Recurrence& r = scratch.stack.layers[index].recurrence;
+  const Config& c = scratch.stack.config;
   const int64_t width = r.in.outputs();
-  float* projected = context.projected.shape(rows, width);
-  r.in.multiply(u, projected, width, false, context.team);
-  convolve(context, r.conv, &LayerState::tail, index, segments, projected + c.inner, width, true,
-           false, context.convolved);
-  float* inner = context.inner.shape(rows, c.inner);
-  scan_segments(Scan{context, c, r, index}, segments, rows);
-  context.team.run(rows, [&](int row, int) {
+  float* projected = scratch.projected.shape(rows, width);
+  u.times(r.in, projected, width, false, scratch.team);
+  convolve(scratch, r.conv, &LayerState::tail, index, segments, projected + c.inner, width, true,
+           false, scratch.convolved);
+  float* inner = scratch.inner.shape(rows, c.inner);
+  scan_segments(Scan{scratch, c, r, index}, segments, rows);
+  scratch.team.run(rows, [&](int row, int) {
     float* mine = inner + int64_t(row) * c.inner;
     kernels().rms_norm(mine, projected + row * width, r.norm.data(), c.eps, c.inner, mine);
   });
-  const Input after = context.second.fill(r.out.kind(), inner, c.inner, rows, c.inner,
-                                          context.team);
-  r.out.multiply(after, out, c.width, add, context.team);
+  scratch.second.set(inner, c.inner, rows, c.inner);
+  scratch.second.times(r.out, out, c.width, add, scratch.team);
 }
 
 }  // namespace slm

@@ -10,8 +10,7 @@ Rotary::Rotary(float theta, int head) : frequency_(head / 2) {
     frequency_[i] = std::pow(double(theta), -double(i) / (head / 2));
 }
 
-Turn Rotary::at(int64_t time) const {
-  Turn turn;
+void Rotary::at(int64_t time, Turn& turn) const {
   turn.cosine.resize(frequency_.size());
   turn.sine.resize(frequency_.size());
   for (size_t i = 0; i < frequency_.size(); i++) {
@@ -19,7 +18,6 @@ Turn Rotary::at(int64_t time) const {
     turn.cosine[i] = float(std::cos(angle));
     turn.sine[i] = float(std::sin(angle));
   }
-  return turn;
 }
 
 void rotate(const float* x, const Turn& turn, int head, float* out, bool back) {

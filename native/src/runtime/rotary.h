@@ -15,7 +15,7 @@ struct Turn {
 class Rotary {
  public:
   Rotary(float theta, int head);
-  Turn at(int64_t time) const;
+  void at(int64_t time, Turn& turn) const;
 
  private:
   std::vector<double> frequency_;

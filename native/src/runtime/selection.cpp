@@ -11,11 +11,15 @@ namespace {
 
 typedef History::Kept Kept;
 
+// What is not a number surprises nobody.
+float rank(const Kept& kept) { return std::isnan(kept.eps) ? -INFINITY : kept.eps; }
+
 // The m best of the slots before and a block's tokens, best first. A tie goes to the earlier token:
-// kept ones are older, and the tokens of a block come in the order of time.
+// kept ones are older.
 void compete(const Kept* before, int m, std::vector<Kept>& tokens, Kept* after) {
-  std::stable_sort(tokens.begin(), tokens.end(),
-                   [](const Kept& a, const Kept& b) { return a.eps > b.eps; });
+  std::sort(tokens.begin(), tokens.end(), [](const Kept& a, const Kept& b) {
+    return rank(a) != rank(b) ? rank(a) > rank(b) : a.time < b.time;
+  });
   size_t next = 0;
   for (int place = 0, held = 0; place < m; place++) {
     const bool fresh = next < tokens.size() && tokens[next].eps > before[held].eps;
@@ -23,36 +27,35 @@ void compete(const Kept* before, int m, std::vector<Kept>& tokens, Kept* after) 
   }
 }
 
-std::vector<Kept> slots_of(const Slots& slots) {
-  std::vector<Kept> out;
+void slots_of(const Slots& slots, std::vector<Kept>& out) {
+  out.clear();
   for (size_t i = 0; i < slots.eps.size(); i++)
     out.push_back({slots.eps[i], slots.time[i], slots.time[i] < 0 ? -1 : int(i)});
-  return out;
 }
 
 }  // namespace
 
-void innovate(slm_context& context, int index, const Segments& segments) {
-  const Config& c = context.model.config;
+void innovate(Workspace& scratch, int index, const Segments& segments) {
+  const Config& c = scratch.stack.config;
   const Kernels& k = kernels();
   const int rows = segments.back().row + segments.back().count;
-  float* eps = context.eps.shape(rows, 1);
-  context.team.run(rows, [&](int row, int thread) {
-    const Segment& segment = segments[context.segment_of[row]];
+  float* eps = scratch.eps.shape(rows, 1);
+  scratch.team.run(rows, [&](int row, int thread) {
+    const Segment& segment = segments[scratch.segment_of[row]];
     const Slide& past = segment.stream->layers[index].past;
     const int64_t time = segment.stream->time + row - segment.row;
-    const float* y = context.y.row(row);
+    const float* y = scratch.y.row(row);
     const int exist = int(std::min<int64_t>(c.taps, time));
     if (exist == 0) {
       eps[row] = 1;
       return;
     }
-    float* guess = context.local[thread].a.shape(1, c.width);
+    float* guess = scratch.local[thread].a.shape(1, c.width);
     std::memset(guess, 0, size_t(c.width) * 4);
     const float mass = 1 - std::ldexp(1.0f, -exist);
     for (int j = 1; j <= exist; j++) {
       const int at = row - j;
-      const float* before = at >= segment.row ? context.y.row(at)
+      const float* before = at >= segment.row ? scratch.y.row(at)
                                               : past.entry(0, c.taps + at - segment.row);
       k.axpy(std::ldexp(1.0f, -j) / mass, before, c.width, guess);
     }
@@ -62,19 +65,20 @@ void innovate(slm_context& context, int index, const Segments& segments) {
     Slide& past = segment.stream->layers[index].past;
     for (int i = std::max(0, segment.count - c.taps); i < segment.count; i++) {
       past.push();
-      std::memcpy(past.entry(0, c.taps - 1), context.y.row(segment.row + i), size_t(c.width) * 4);
+      std::memcpy(past.entry(0, c.taps - 1), scratch.y.row(segment.row + i), size_t(c.width) * 4);
     }
   }
 }
 
-void choose(const slm_context& context, int index, const Segment& segment, History& out) {
-  const Config& c = context.model.config;
+void choose(const Workspace& scratch, int index, const Segment& segment, History& out) {
+  const Config& c = scratch.stack.config;
   const LayerState& state = segment.stream->layers[index];
   const int64_t now = segment.stream->time, end = now + segment.count;
   out.start = now / c.refresh * c.refresh;
   out.blocks = int((end - out.start + c.refresh - 1) / c.refresh);
   out.kept.resize(size_t(out.blocks + 1) * c.slots);
-  const std::vector<Kept> before = slots_of(state.slots);
+  std::vector<Kept> before;
+  slots_of(state.slots, before);
   std::copy(before.begin(), before.end(), out.kept.begin());
   std::vector<Kept> tokens;
   for (int block = 0; block < out.blocks; block++) {
@@ -88,7 +92,7 @@ void choose(const slm_context& context, int index, const Segment& segment, Histo
     tokens.clear();
     for (int64_t time = first; time < last; time++) {
       const float eps = time >= now
-                            ? *context.eps.row(segment.row + (time - now))
+                            ? *scratch.eps.row(segment.row + (time - now))
                             : *state.eps.entry(0, state.eps.size() - int(now - time));
       tokens.push_back({eps, time, -1});
     }
@@ -96,14 +100,16 @@ void choose(const slm_context& context, int index, const Segment& segment, Histo
   }
 }
 
-void commit(const Config& c, LayerState& state, int64_t newest) {
-  const std::vector<Kept> before = slots_of(state.slots);
-  std::vector<Kept> after(c.slots), tokens;
+void commit(Workspace& scratch, LayerState& state, int64_t newest) {
+  const Config& c = scratch.stack.config;
+  slots_of(state.slots, scratch.before);
+  scratch.after.resize(size_t(c.slots));
+  scratch.tokens.clear();
   const int size = state.eps.size();
   for (int i = c.refresh - 1; i >= 0; i--)
-    tokens.push_back({*state.eps.entry(0, size - 1 - i), newest - i, -1});
-  compete(before.data(), c.slots, tokens, after.data());
-  install(c, state, after.data(), [&](int g, int64_t time) {
+    scratch.tokens.push_back({*state.eps.entry(0, size - 1 - i), newest - i, -1});
+  compete(scratch.before.data(), c.slots, scratch.tokens, scratch.after.data());
+  install(scratch, state, scratch.after.data(), [&](int g, int64_t time) {
     const int entry = size - 1 - int(newest - time);
     return std::make_pair<const float*, const float*>(state.keys.entry(g, entry),
                                                       state.values.entry(g, entry));

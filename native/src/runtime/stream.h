@@ -38,6 +38,10 @@ class Slide {
     at_ = 0;
     std::fill(data_.begin(), data_.end(), value);
   }
+  // The n entries of all planes, to and from memory of n * planes * width floats.
+  size_t saved_bytes() const { return size_t(planes_) * n_ * width_ * 4; }
+  void save(float* to) const;
+  void load(const float* from);
   size_t bytes() const { return data_.size() * 4; }
 
  private:
@@ -74,6 +78,7 @@ struct Slots {
 
 struct LayerState {
   Floats h, tail;        // recurrent state (H, N, P), convolution tail (taps - 1, channels)
+  Floats cell, output;   // LSTM: c and h (d)
   Floats short_tail;     // (taps - 1, d)
   Slide keys, values;    // raw window: planes are groups
   Slide rotated;         // keys turned by their position, with rotary positions only
@@ -83,22 +88,38 @@ struct LayerState {
   Cache cache;
 };
 
-}  // namespace slm
+// What a stack remembers of one sequence of tokens.
+struct StackState {
+  explicit StackState(const Stack& stack);
 
-struct slm_stream {
-  explicit slm_stream(const slm_model& model);
-
+  // Nothing is allocated.
   void reset();
   int64_t bytes() const;
   int64_t count(int layer, const std::string& part) const;
   void get(int layer, const std::string& part, float* values, int64_t count) const;
   void set(int layer, const std::string& part, const float* values, int64_t count);
-  slm::LayerState& state(int layer);
+  LayerState& state(int layer);
 
-  const slm_model* model;
+  // Everything as bytes, of a stack without T layers: their number never changes.
+  size_t saved_bytes() const;
+  void save(void* to) const;
+  void load(const void* from);
+
+  const Stack* stack;
   int64_t time = 0;
-  std::vector<slm::LayerState> layers;
+  std::vector<LayerState> layers;
 
  private:
   void copy_part(int layer, const std::string& part, float* values, bool out);
+  // body.plain(data, bytes) and body.slide(slide) for all that is saved.
+  template <class State, class Body>
+  static void each_part(State& state, const Body& body);
+};
+
+}  // namespace slm
+
+// One text that a language model reads.
+struct slm_stream : slm::StackState {
+  explicit slm_stream(const slm_model& model);
+  const slm_model* model;
 };

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from solomonic.core import ConfigError, ShapeError
 from solomonic.kernels import native
-from solomonic.layers import BMojoState, CacheState, ModelConfig, RecurrentState
+from solomonic.layers import BMojoState, CacheState, LSTMState, ModelConfig, RecurrentState
 from solomonic.lm.model import LanguageModel, ModelState
 from solomonic.state import State
 
@@ -262,6 +262,8 @@ def parts(layer: State) -> dict[str, Tensor]:
     """The tensors of a layer's state by the names that the native core gives them."""
     if isinstance(layer, RecurrentState):
         return {"ssm.h": layer.h, "ssm.conv": layer.conv}
+    if isinstance(layer, LSTMState):
+        return {"lstm.h": layer.h, "lstm.c": layer.c}
     if isinstance(layer, CacheState):
         found = {"kv": layer.kv, "conv": layer.conv}
     else:
@@ -285,6 +287,8 @@ def _rebuild(like: State, found: dict[str, Tensor], time: Tensor) -> State:
         return RecurrentState(
             found["ssm.h"].to(like.h.dtype), found["ssm.conv"].to(like.conv.dtype)
         )
+    if isinstance(like, LSTMState):
+        return LSTMState(found["lstm.h"].to(like.h.dtype), found["lstm.c"].to(like.c.dtype))
     known = parts(like)
     changes: dict[str, Any] = {
         name: tensor.to(known[name].dtype)
