@@ -27,6 +27,7 @@ from solomonic.cli import (
     plot,
     train,
     transcribe,
+    update,
 )
 from solomonic.core import SolomonicError
 
@@ -45,6 +46,8 @@ app.command("generate")(generate.generate)
 app.command("transcribe")(transcribe.transcribe)
 app.command("listen")(listen.listen)
 app.command("inspect")(inspect.inspect)
+app.command("diff")(update.diff)
+app.command("patch")(update.patch)
 app.command("explain")(explain.explain)
 app.command("demo")(demo.demo)
 
