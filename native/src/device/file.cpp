@@ -369,7 +369,11 @@ void PackFile::check_tensor(PackTensor& tensor) {
     if (int8_t(tensor.table[0]) < -127) wrong("has a codebook beyond -127");
     return;  // expand_five gives it its view
   }
-  if (tensor.table_bytes) wrong("has a codebook that its format does not know");
+  // Beside tiles a codebook only says what the levels were made from.
+  const bool eight = tensor.format == int(MatrixFormat::s24_8) ||
+                     tensor.format == int(MatrixFormat::v16_8);
+  if (tensor.table_bytes && !(eight && tensor.table_bytes == 32))
+    wrong("has a codebook that its format does not know");
   tensor.view = {MatrixFormat(tensor.format), tensor.shape[0],    tensor.shape[1], tensor.data,
                  tensor.bytes,                tensor.scales, tensor.scale_bytes};
   try {

@@ -197,6 +197,12 @@ def _value(key: str, hint: Any, text: str) -> Setting:
 def _check_tensor(name: str, tensor: Tensor) -> None:
     if isinstance(tensor, QuantisedMatrix):
         shape = tensor.levels.shape
+        book = tensor.codebook
+        require(
+            book is None or (bool((np.diff(book.astype(int)) >= 0).all()) and book[0] > -128),
+            f"the codebook of '{name}' must ascend from -127 or more.",
+        )
+        require(bool(np.isfinite(tensor.scales).all()), f"'{name}' has a scale that is no number.")
     else:
         require(
             isinstance(tensor, np.ndarray) and tensor.dtype == np.float32,

@@ -102,10 +102,11 @@ def _decode_matrix(shape: Shape, payload: Payload) -> QuantisedMatrix:
     groups = -(-inputs // tiles.GROUP) if name == "q4" else 2  # 2 bytes a number, or 4
     if len(payload.scales) != panels * tiles.PANEL * 2 * groups:
         raise ConfigError(f"{len(payload.scales)} bytes of scales do not fit {outputs} outputs")
-    if len(payload.table) not in (0, 32):
+    books = {"q5": (32,), "s24_8": (0, 32), "v16_8": (0, 32)}.get(name, (0,))
+    if len(payload.table) not in books:
         raise ConfigError(f"a codebook of {len(payload.table)} bytes")
     table = np.frombuffer(payload.table, np.int8).copy() if payload.table else None
-    if table is not None and (np.diff(table.astype(int)) < 0).any():
+    if table is not None and ((np.diff(table.astype(int)) < 0).any() or table[0] < -127):
         raise ConfigError("its codebook is out of order")
     packed = tiles.Tiles(
         "q8" if name == "q5" else name,
