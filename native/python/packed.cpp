@@ -1,5 +1,7 @@
 // Python door to packed matrices: one product at a time, for tests and measurements.
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
@@ -7,6 +9,7 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
+#include <tuple>
 #include <vector>
 
 #include "module.h"
@@ -18,24 +21,33 @@ namespace {
 using Rows = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Floats = nb::ndarray<nb::numpy, float>;
 
-// A matrix in an arena of its own, which lies on huge pages if it is large.
+// A matrix in tiles. Its bytes are copied into an arena of its own, or one that others share: small
+// matrices lie on huge pages only together.
 class PackedMatrix {
  public:
   PackedMatrix(const std::string& format, int outputs, int inputs, nb::bytes data, nb::bytes scales)
-      : data_(data.size()), scales_(scales.size()) {
-    if (data.size()) std::memcpy(data_.as<void>(), data.c_str(), data.size());
-    if (scales.size()) std::memcpy(scales_.as<void>(), scales.c_str(), scales.size());
+      : PackedMatrix(std::make_shared<slm::Memory>(room(data) + room(scales)), 0, format, outputs,
+                     inputs, data, scales) {}
+
+  PackedMatrix(std::shared_ptr<slm::Memory> arena, size_t at, const std::string& format,
+               int outputs, int inputs, nb::bytes data, nb::bytes scales)
+      : arena_(std::move(arena)) {
     slm::MatrixView view;
     if (!slm::format_of(format.c_str(), view.format))
       slm::refuse("there is no format '" + format + "' of matrices.");
+    char* begin = arena_->as<char>() + at;
+    if (data.size()) std::memcpy(begin, data.c_str(), data.size());
+    if (scales.size()) std::memcpy(begin + room(data), scales.c_str(), scales.size());
     view.outputs = outputs;
     view.inputs = inputs;
-    view.data = data_.as<void>();
+    view.data = begin;
     view.bytes = data.size();
-    view.scales = scales_.as<void>();
+    view.scales = begin + room(data);
     view.scale_bytes = scales.size();
     matrix_ = slm::Matrix::view(view);
   }
+
+  static size_t room(nb::bytes part) { return (part.size() + 63) / 64 * 64; }
 
   Floats multiply(Rows x, int threads, bool add) {
     if (int64_t(x.shape(1)) != matrix_.inputs())
@@ -70,10 +82,27 @@ class PackedMatrix {
   const slm::Matrix& matrix() const { return matrix_; }
 
  private:
-  slm::Memory data_, scales_;
+  std::shared_ptr<slm::Memory> arena_;
   slm::Matrix matrix_;
   slm::InputBuffer buffer_;
 };
+
+// `times` copies of each matrix (format, outputs, inputs, data, scales), in turn, in one arena.
+std::vector<std::unique_ptr<PackedMatrix>> in_arena(
+    const std::vector<std::tuple<std::string, int, int, nb::bytes, nb::bytes>>& parts, int times) {
+  size_t bytes = 0;
+  for (const auto& [format, outputs, inputs, data, scales] : parts)
+    bytes += PackedMatrix::room(data) + PackedMatrix::room(scales);
+  const auto arena = std::make_shared<slm::Memory>(bytes * size_t(std::max(times, 0)));
+  std::vector<std::unique_ptr<PackedMatrix>> out;
+  size_t at = 0;
+  for (int i = 0; i < times; i++)
+    for (const auto& [format, outputs, inputs, data, scales] : parts) {
+      out.push_back(std::make_unique<PackedMatrix>(arena, at, format, outputs, inputs, data, scales));
+      at += PackedMatrix::room(data) + PackedMatrix::room(scales);
+    }
+  return out;
+}
 
 // Seconds that x takes through each of `matrices` in turn, `times` times, on one thread; x is
 // quantised anew for each of them, as a layer would have to.
@@ -124,7 +153,10 @@ void bind_packed(nb::module_& module) {
       .def_prop_ro("stored", [](const PackedMatrix& m) { return m.matrix().stored(); },
                    "Weights that are multiplied for one row of x.");
   module.def("packed_levels", pack_levels, nb::arg("format"), nb::arg("levels"));
-  module.def("packed_chain", time_chain, nb::arg("matrices"), nb::arg("x"), nb::arg("times") = 1);
+  module.def("packed_arena", in_arena, nb::arg("parts"), nb::arg("times") = 1,
+             "PackedMatrix of (format, outputs, inputs, data, scales), `times` copies, in one arena.");
+  module.def("packed_chain", time_chain, nb::arg("matrices"), nb::arg("x"), nb::arg("times") = 1,
+             "Seconds of x (M, K) through each matrix in turn, `times` times, on one thread.");
   module.def("count_macs", slm::count_macs, nb::arg("on"),
              "Switch counting of multiplications on, from zero, or off.");
   module.def(
