@@ -123,7 +123,8 @@ def pack_floats(weights: np.ndarray) -> Tiles:
         raise ShapeError(f"weights of shape {weights.shape} are no matrix (outputs, inputs).")
     whole = _filled(weights.astype("<f4"), PANEL, 1)
     tiles = whole.reshape(len(whole) // PANEL, PANEL, weights.shape[1]).transpose(0, 2, 1)
-    return Tiles("f32", *weights.shape, np.ascontiguousarray(tiles).tobytes(), b"", 8)
+    outputs, inputs = weights.shape
+    return Tiles("f32", outputs, inputs, np.ascontiguousarray(tiles).tobytes(), b"")
 
 
 def unpack_floats(tiles: Tiles) -> np.ndarray:
