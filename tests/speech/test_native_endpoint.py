@@ -11,7 +11,7 @@ import torch
 
 from solomonic.core import ConfigError
 from solomonic.kernels import native
-from solomonic.speech.endpoint import Endpointer, EndpointConfig, Observation, Utterances
+from solomonic.speech.endpoint import EndpointConfig, Endpointer, Observation, Utterances
 from solomonic.speech.endpoint.features import EndFeatures, pause_vector
 from solomonic.speech.endpoint.head import EndHead, EndHeadConfig
 from solomonic.speech.endpoint.voice import VoiceConfig, VoiceDetector

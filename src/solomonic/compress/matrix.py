@@ -25,8 +25,8 @@ class QuantisedMatrix:
 
     Attributes:
         levels: (N, K) int8, |level| <= LARGEST[bits]; with a codebook its indices, from 0.
-        scales: (N,) float32, one an output; or (N, ceil(K / GROUP)) float32, one for GROUP inputs of
-            an output, each exactly a bfloat16.
+        scales: (N,) float32, one an output; or (N, ceil(K / GROUP)) float32, one for GROUP inputs
+            of an output, each exactly a bfloat16.
         bits: 8, 6, 5 or 4: of a level.
         pattern: what is known of the zeros. "2:4": of every four inputs of an output at most two
             are not zero. "vec16": outputs 16 i to 16 i + 15 are zero together at an input.
