@@ -72,6 +72,23 @@ class SpeechBatch:
     step: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Computed:
+    """What a batch became on the way to its losses, for those that are added.
+
+    hidden: (B, T, D); lengths: (B,) of them.
+    acoustic, label: (B, T, J) and (B, U + 1, J), what the joint network reads.
+    ranges: (B, T, S) int64, the label positions that paths may pass at each frame.
+    """
+
+    data: Batch
+    hidden: Tensor
+    lengths: Tensor
+    acoustic: Tensor
+    label: Tensor
+    ranges: Tensor
+
+
 class TrainingModel(nn.Module):
     """The transducer, the heads that only training needs, and the running mean of its weights."""
 
@@ -90,6 +107,11 @@ class TrainingModel(nn.Module):
         """Move the running mean towards the weights as they are now."""
         for name, weight in self.transducer.named_parameters():
             self.get_buffer(_mean_name(name)).lerp_(weight, 1 - decay)
+
+    def shadows(self) -> dict[str, str]:
+        """The buffer with the running mean of each parameter that has one."""
+        names = (name for name, _ in self.transducer.named_parameters())
+        return {f"transducer.{name}": _mean_name(name) for name in names}
 
     def averaged(self) -> Transducer:
         """A copy of the transducer with the mean weights, for evaluation."""
@@ -227,9 +249,10 @@ class TransducerTask:
             ramp = (batch.step - config.warm_steps) / max(config.ramp_steps, 1)
             weight = min(max(ramp, 0.0), 1.0)
             said = net.predictor.features(tokens)
+            acoustic, label = net.acoustic(hidden), net.predictor.output(said)
             pruned = pruned_transducer_loss(
-                net.acoustic(hidden),
-                net.predictor.output(said),
+                acoustic,
+                label,
                 net.joint.weight,
                 net.joint.bias,
                 model.simple_acoustic(hidden),
@@ -241,6 +264,8 @@ class TransducerTask:
                 fastemit=config.fastemit,
                 reduction="sum",
             )
+            parts = Computed(data, hidden, lengths, acoustic, label, pruned.ranges)
+            added, more = self.added(parts)
         # While the joint network is silent the additive one teaches alone, then it steps back.
         simple = 1.0 + weight * (config.simple_scale - 1.0)
         aside = 1.0 + weight * (config.ctc_scale - 1.0)
@@ -250,8 +275,13 @@ class TransducerTask:
             "simple": float(pruned.simple.detach()) / labels,
             "ctc": float(ctc.detach()) / labels,
             "tokens": float(data.feature_lengths.sum()),
+            **more,
         }
-        return total / labels, figures
+        return total / labels + added, figures
+
+    def added(self, parts: Computed) -> tuple[Tensor | float, dict[str, float]]:
+        """A further loss in nats per label, and its figures; here none. For those who extend it."""
+        return 0.0, {}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
