@@ -83,7 +83,7 @@ def packs() -> dict[str, Pack]:
     every = {name: tensor for pack in single.values() for name, tensor in pack.tensors.items()}
     return {
         "empty": Pack({}, {}),
-        "tiny": Pack({"model.type": "tiny"}, {"b": np.float32([1, -2])}, words),
+        "tiny": Pack({"model.type": "tiny"}, {"b": np.array([1, -2], np.float32)}, words),
         "tokens": Pack(CONFIG, {"b": floats}, tokens),
         "signed": Pack(CONFIG, {"b": floats}, words, Signature(1, bytes(range(64)))),
         "all": Pack(CONFIG, {"b": floats, **every}, words),

@@ -19,14 +19,14 @@ from solomonic.compress.pack.layout import (
     MOST_TENSORS,
     VOCABULARIES,
 )
-from solomonic.core import ConfigError, require
+from solomonic.core import Config, ConfigError, require
 
 _KEY = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 _NAME = re.compile(r"[!-~]+")
 
 Tensor = np.ndarray | QuantisedMatrix
 Setting = str | int | float | bool | None
-C = TypeVar("C")
+C = TypeVar("C", bound=Config)
 
 
 class Piece(NamedTuple):

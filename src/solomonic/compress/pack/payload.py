@@ -78,7 +78,7 @@ def _encode_matrix(matrix: QuantisedMatrix) -> Payload:
         if matrix.grouped:
             raise ConfigError("a matrix with a codebook has one scale an output, not of groups.")
         scales = tiles.pack_tiles(QuantisedMatrix(matrix.levels[:, :0], matrix.scales, 8)).scales
-        return Payload(FORMATS["q5"], _five(matrix.levels), scales, table)
+        return Payload(FORMATS["q5"], five(matrix.levels), scales, table)
     packed = tiles.pack_tiles(matrix)
     return Payload(FORMATS[packed.format], packed.data, packed.scales, table)
 
@@ -120,11 +120,11 @@ def _decode_matrix(shape: Shape, payload: Payload) -> QuantisedMatrix:
     )
     if name != "q5":
         return tiles.unpack_tiles(packed)
-    levels = _from_five(payload.data, outputs, inputs)
+    levels = from_five(payload.data, outputs, inputs)
     return QuantisedMatrix(levels, tiles.unpack_scales(packed), shape.bits, shape.pattern, table)
 
 
-def _five(levels: np.ndarray) -> bytes:
+def five(levels: np.ndarray) -> bytes:
     """Indices 0..31 in row order: their low nibbles, two in a byte, then their high bits."""
     flat = np.ascontiguousarray(levels).view(np.uint8).reshape(-1)
     low = np.append(flat & 15, np.zeros(len(flat) % 2, np.uint8))
@@ -133,7 +133,7 @@ def _five(levels: np.ndarray) -> bytes:
     ).tobytes()
 
 
-def _from_five(data: bytes, outputs: int, inputs: int) -> np.ndarray:
+def from_five(data: bytes, outputs: int, inputs: int) -> np.ndarray:
     count = outputs * inputs
     half = (count + 1) // 2
     if len(data) != half + (count + 7) // 8:

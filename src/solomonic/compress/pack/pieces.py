@@ -24,7 +24,10 @@ def vocabulary_of(model: bytes) -> Vocabulary:
     try:
         fields = list(_fields(model))
         pieces = tuple(_piece(value) for number, value in fields if number == _PIECE)
-        normaliser = next((dict(_fields(v)) for number, v in fields if number == _NORMALISER), {})
+        normaliser = {}
+        for number, value in fields:
+            if number == _NORMALISER and isinstance(value, bytes):
+                normaliser = dict(_fields(value))
         rest = model[sum(len(_piece_field(piece)) for piece in pieces) :]
         vocabulary = Vocabulary(
             "pieces",

@@ -3,7 +3,7 @@
 import hashlib
 import zlib
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from solomonic.compress.pack.contents import Pack, Piece, Signature, Tensor, Vocabulary
 from solomonic.compress.pack.layout import (
@@ -53,7 +53,7 @@ def parse_pack(data: bytes, name: str = "the device file") -> Pack:
     Raises:
         CheckpointError: as `read_pack`.
     """
-    return _Parser(bytes(data), name).pack()
+    return PackParser(bytes(data), name).pack()
 
 
 def pack_identity(path: str | Path) -> str:
@@ -65,7 +65,7 @@ def pack_identity(path: str | Path) -> str:
         CheckpointError: the file is damaged, so that it is no known model.
     """
     data = _read(path)
-    parser = _Parser(data, str(path))
+    parser = PackParser(data, str(path))
     parser.pack()
     return hashlib.sha256(data[: parser.end]).hexdigest()
 
@@ -80,13 +80,25 @@ def _read(path: str | Path) -> bytes:
         ) from error
 
 
-class _Parser:
+class Entry(NamedTuple):
+    """A tensor as the file has it; places: offset and size of data, scales and codebook."""
+
+    name: str
+    shape: Shape
+    payload: Payload
+    places: list[int]
+
+
+class PackParser:
+    """One reading of a file's bytes; `name` is for messages."""
+
     def __init__(self, data: bytes, name: str) -> None:
         self.data, self.name = data, name
         self.end = 0
         """Where the contents end."""
 
     def pack(self) -> Pack:
+        """The contents, all of them checked."""
         sections, signed = self._header()
         (config_at, config_size, lines), (words_at, words_size, pieces), directory, data = sections
         config = self._config(config_at, config_size, lines)
@@ -97,6 +109,11 @@ class _Parser:
             return Pack(config, tensors, vocabulary, signature)
         except ConfigError as error:
             self._refuse(config_at, str(error))
+
+    def entries(self) -> list[Entry]:
+        """The directory with the payloads, which are checked against their sums but not read."""
+        sections, _ = self._header()
+        return self._entries(*sections[2:])
 
     def _refuse(self, at: int, why: str) -> NoReturn:
         raise CheckpointError(f"{self.name}, byte {at}: {why.rstrip('.')}; copy the file again.")
@@ -194,18 +211,35 @@ class _Parser:
             at += length
         if stop - at != rest:
             self._refuse(at, f"{stop - at} bytes where the rest of the vocabulary has {rest}")
-        on = [bool(flags >> bit & 1) for bit in range(4)]
         try:
-            return Vocabulary(VOCABULARIES[kind], tuple(found), *on, self.data[at:stop])
+            return Vocabulary(
+                VOCABULARIES[kind],
+                tuple(found),
+                dummy_prefix=bool(flags & 1),
+                squeeze_spaces=bool(flags & 2),
+                escape_spaces=bool(flags & 4),
+                rewrites=bool(flags & 8),
+                rest=self.data[at:stop],
+            )
         except ConfigError as error:
             self._refuse(at, str(error))
 
     def _tensors(
         self, directory: tuple[int, int, int], data: tuple[int, int, int]
     ) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for name, shape, payload, places in self._entries(directory, data):
+            try:
+                found[name] = decode_tensor(shape, payload)
+            except (ConfigError, ShapeError) as error:
+                self._refuse(places[0], f"'{name}' cannot be read: {error}")
+        return found
+
+    def _entries(self, directory: tuple[int, int, int], data: tuple[int, int, int]) -> list[Entry]:
         at, size, count = directory
         stop, data_at = at + size, data[0]
-        found: dict[str, Tensor] = {}
+        names: set[str] = set()
+        found: list[Entry] = []
         for index in range(count):
             if stop - at < ENTRY.size:
                 self._refuse(at, f"the directory ends before tensor {index}")
@@ -218,7 +252,7 @@ class _Parser:
             if not all(33 <= byte < 127 for byte in raw):
                 self._refuse(name_at, f"the name of tensor {index} is no ASCII")
             name = raw.decode()
-            if name in found:
+            if name in names:
                 self._refuse(name_at, f"there are two tensors '{name}'")
             if kind not in FORMATS.values() or pattern not in _PATTERNS:
                 self._refuse(at, f"'{name}' has the unknown format {kind} or pattern {pattern}")
@@ -231,10 +265,8 @@ class _Parser:
                 where = places[0]
                 self._refuse(where, f"'{name}' is corrupted (its checksum is wrong)")
             shape = Shape(tuple(sides[:dims]), bits, _PATTERNS[pattern])
-            try:
-                found[name] = decode_tensor(shape, Payload(kind, *parts))
-            except (ConfigError, ShapeError) as error:
-                self._refuse(places[0], f"'{name}' cannot be read: {error}")
+            found.append(Entry(name, shape, Payload(kind, *parts), places))
+            names.add(name)
             at = name_at + length
         if at != stop:
             self._refuse(at, f"{stop - at} bytes left in the directory")
@@ -267,6 +299,8 @@ class _Parser:
             self._refuse(at, "the signature's beginning is wrong")
         if left != SIGNATURE.size + size:
             self._refuse(at, f"the signature has {left - SIGNATURE.size} bytes instead of {size}")
+        if not 1 <= algorithm <= 255:
+            self._refuse(at + 4, f"the signature's algorithm {algorithm} is unknown")
         found = self.data[at + SIGNATURE.size :]
         if zlib.crc32(found, zlib.crc32(self.data[at : at + 12])) != crc:
             self._refuse(at + 12, "the signature is corrupted (wrong checksum)")
