@@ -36,6 +36,7 @@ class Rows {
   float* row(int64_t index) const { return memory_.as<float>() + index * width_; }
   float* data() const { return memory_.as<float>(); }
   int64_t width() const { return width_; }
+  size_t bytes() const { return memory_.bytes(); }
 
  private:
   Memory memory_;
@@ -45,6 +46,9 @@ class Rows {
 // Scratch of one thread.
 struct Local {
   Rows a, b, c, d, e, f;
+  size_t bytes() const {
+    return a.bytes() + b.bytes() + c.bytes() + d.bytes() + e.bytes() + f.bytes();
+  }
 };
 
 // What the eidetic memory of one segment holds before each refresh block it touches and after the
@@ -67,6 +71,7 @@ class Operand {
   void set(const float* x, int64_t ldx, int rows, int inputs);
   // y (rows, ldy) = or += x W^T.
   void times(const Matrix& matrix, float* y, int64_t ldy, bool add, Threads& team);
+  size_t bytes() const;
 
  private:
   const float* x_ = nullptr;
@@ -81,10 +86,13 @@ class Operand {
 
 // Scratch of one reader. It grows to what the largest round so far needed.
 struct Workspace {
-  Workspace(const Stack& stack, int threads);
+  explicit Workspace(const Stack& stack);
+  // The threads that read from now on; they must outlive it.
+  void use(Threads& threads);
+  int64_t bytes() const;
 
   const Stack& stack;
-  Threads team;
+  Threads* team = nullptr;
   std::vector<Local> local;  // one a thread
 
   // Rows of the round: residual stream, a layer's normalised input, that input after the short
@@ -107,6 +115,7 @@ struct slm_context : slm::Workspace {
   slm_context(const slm_model& model, int threads);
 
   const slm_model& model;
+  slm::Threads threads;
   slm::Rows chosen;
 };
 

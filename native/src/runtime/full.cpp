@@ -115,13 +115,13 @@ void attend_full(Workspace& scratch, int index, const Segments& segments) {
   for (const Segment& s : segments) {
     if (s.count == 1) continue;
     const int tiles = (s.count + kQueries - 1) / kQueries;
-    scratch.team.run(tiles * c.heads, [&](int task, int thread) {
+    scratch.team->run(tiles * c.heads, [&](int task, int thread) {
       const int from = task / c.heads * kQueries;
       query_tile(f, s, task % c.heads, from, std::min(s.count, from + kQueries),
                  scratch.local[thread]);
     });
   }
-  scratch.team.run(int(segments.size()) * c.heads, [&](int task, int thread) {
+  scratch.team->run(int(segments.size()) * c.heads, [&](int task, int thread) {
     const Segment& s = segments[task / c.heads];
     if (s.count == 1) one_query(f, s, task % c.heads, scratch.local[thread]);
   });

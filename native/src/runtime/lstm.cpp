@@ -22,7 +22,7 @@ void lstm_step(const Lstm& lstm, int width, float* gates, float* cell, float* ou
 void run_lstm(Workspace& scratch, int index, const Segments& segments, Operand& u, int rows) {
   const Lstm& lstm = scratch.stack.layers[index].lstm;
   const int width = scratch.stack.config.width, wide = 4 * width;
-  Threads& team = scratch.team;
+  Threads& team = *scratch.team;
   float* gates = scratch.projected.shape(rows, wide);
   for (int row = 0; row < rows; row++)
     std::memcpy(gates + int64_t(row) * wide, lstm.bias.data(), size_t(wide) * 4);

@@ -30,6 +30,7 @@ class InputBuffer {
   Input fill(slm_weights kind, const float* x, int64_t ldx, int rows, int inputs, Threads& team);
   // Memory for that many rows and inputs of any kind, so that no later fill allocates.
   void reserve(int rows, int inputs);
+  size_t bytes() const { return levels_.bytes() + scale_.bytes() + sums_.bytes(); }
 
  private:
   Memory levels_, scale_, sums_;

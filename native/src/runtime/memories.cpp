@@ -349,7 +349,7 @@ void attend_memories(Workspace& scratch, int index, const Segments& segments) {
     const auto now = [&](const Segment& s) { return few(s) && step < s.count; };
     for (const Segment& s : segments)
       if (now(s)) push_token(r, s, s.row + step);
-    scratch.team.run(int(segments.size()) * c.groups, [&](int task, int thread) {
+    scratch.team->run(int(segments.size()) * c.groups, [&](int task, int thread) {
       const Segment& s = segments[task / c.groups];
       if (now(s)) single(r, s, step, task % c.groups, scratch.local[thread]);
     });
@@ -361,10 +361,10 @@ void attend_memories(Workspace& scratch, int index, const Segments& segments) {
   if (longest <= kFew) return;
   scratch.history.resize(segments.size());
   if (r.eidetic())
-    scratch.team.run(int(segments.size()), [&](int i, int) {
+    scratch.team->run(int(segments.size()), [&](int i, int) {
       if (!few(segments[i])) choose(scratch, index, segments[i], scratch.history[i]);
     });
-  scratch.team.run(int(segments.size()) * c.groups, [&](int task, int thread) {
+  scratch.team->run(int(segments.size()) * c.groups, [&](int task, int thread) {
     const int i = task / c.groups;
     if (!few(segments[i]))
       blocks(r, segments[i], scratch.history[i], task % c.groups, scratch.local[thread]);

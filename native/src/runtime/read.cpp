@@ -14,6 +14,12 @@ void Operand::set(const float* x, int64_t ldx, int rows, int inputs) {
   for (Kind& kind : kinds_) kind.filled = false;
 }
 
+size_t Operand::bytes() const {
+  size_t total = 0;
+  for (const Kind& kind : kinds_) total += kind.buffer.bytes();
+  return total;
+}
+
 void Operand::times(const Matrix& matrix, float* y, int64_t ldy, bool add, Threads& team) {
   Kind& kind = kinds_[matrix.input_kind()];
   if (!kind.filled)
@@ -22,9 +28,8 @@ void Operand::times(const Matrix& matrix, float* y, int64_t ldy, bool add, Threa
   matrix.multiply(kind.input, y, ldy, add, team);
 }
 
-Workspace::Workspace(const Stack& s, int threads)
-    : stack(s), team(threads), local(team.count()),
-      rotary(s.config.theta ? s.config.theta : 1.0f, s.config.head) {
+Workspace::Workspace(const Stack& s)
+    : stack(s), rotary(s.config.theta ? s.config.theta : 1.0f, s.config.head) {
   if (s.config.theta) rotary.at(s.config.window, far);
   if (s.config.layers.find('B') == std::string::npos) return;
   before.reserve(size_t(s.config.slots));
@@ -37,12 +42,29 @@ Workspace::Workspace(const Stack& s, int threads)
   fresh.time.resize(size_t(s.config.slots));
 }
 
+void Workspace::use(Threads& threads) {
+  team = &threads;
+  if (int(local.size()) < threads.count()) local.resize(size_t(threads.count()));
+}
+
+int64_t Workspace::bytes() const {
+  size_t total = input.bytes() + second.bytes() + third.bytes() +
+                 (before.capacity() + after.capacity() + tokens.capacity()) * sizeof(History::Kept) +
+                 (fresh.keys.size() + fresh.values.size() + fresh.eps.size()) * 4 +
+                 (fresh.time.size() * 8);
+  for (const Rows* rows : {&x, &u, &mixed, &y, &projected, &convolved, &inner, &scores, &query,
+                           &pairs, &faded, &attended, &hidden, &up, &eps})
+    total += rows->bytes();
+  for (const Local& one : local) total += one.bytes();
+  return int64_t(total);
+}
+
 namespace {
 
 void norm_rows(Workspace& scratch, const Rows& x, const Floats& weight, int rows, Rows& out) {
   const Config& c = scratch.stack.config;
   out.shape(rows, c.width);
-  scratch.team.run(rows, [&](int row, int) {
+  scratch.team->run(rows, [&](int row, int) {
     kernels().rms_norm(x.row(row), nullptr, weight.data(), c.eps, c.width, out.row(row));
   });
 }
@@ -50,8 +72,8 @@ void norm_rows(Workspace& scratch, const Rows& x, const Floats& weight, int rows
 void project_pairs(Workspace& scratch, const Layer& layer, Operand& from, int rows, Rows& to) {
   const int width = scratch.stack.config.pairs();
   float* out = to.shape(rows, width);
-  from.times(layer.pairs, out, width, false, scratch.team);
-  if (!layer.values.empty()) from.times(layer.values, out + width / 2, width, false, scratch.team);
+  from.times(layer.pairs, out, width, false, *scratch.team);
+  if (!layer.values.empty()) from.times(layer.values, out + width / 2, width, false, *scratch.team);
 }
 
 void attend(Workspace& scratch, int index, const Segments& segments, Operand& u, int rows) {
@@ -65,7 +87,7 @@ void attend(Workspace& scratch, int index, const Segments& segments, Operand& u,
     mixed->set(scratch.mixed.data(), c.width, rows, c.width);
   }
   const int inner = c.heads * c.head;
-  mixed->times(layer.query, scratch.query.shape(rows, inner), inner, false, scratch.team);
+  mixed->times(layer.query, scratch.query.shape(rows, inner), inner, false, *scratch.team);
   project_pairs(scratch, layer, *mixed, rows, scratch.pairs);
   scratch.attended.shape(rows, inner);
   if (layer.recurrent) {
@@ -77,7 +99,7 @@ void attend(Workspace& scratch, int index, const Segments& segments, Operand& u,
   if (layer.kind == 'T') attend_full(scratch, index, segments);
   else attend_memories(scratch, index, segments);
   scratch.second.set(scratch.attended.data(), inner, rows, inner);
-  scratch.second.times(layer.output, scratch.x.data(), c.width, true, scratch.team);
+  scratch.second.times(layer.output, scratch.x.data(), c.width, true, *scratch.team);
   if (layer.recurrent && c.fading_skip)
     for (int row = 0; row < rows; row++)
       kernels().axpy(1, scratch.y.row(row), c.width, scratch.x.row(row));
@@ -85,7 +107,7 @@ void attend(Workspace& scratch, int index, const Segments& segments, Operand& u,
 
 void feed_forward(Workspace& scratch, const Layer& layer, int rows) {
   const Config& c = scratch.stack.config;
-  Threads& team = scratch.team;
+  Threads& team = *scratch.team;
   norm_rows(scratch, scratch.x, layer.mlp_norm, rows, scratch.u);
   scratch.input.set(scratch.u.data(), c.width, rows, c.width);
   float* gate = scratch.hidden.shape(rows, c.mlp);
@@ -135,7 +157,7 @@ void read_round(slm_context& context, const Segments& segments, const int32_t* t
   const Matrix& table = context.model.embedding();
   const int rows = segments.back().row + segments.back().count;
   context.x.shape(rows, context.stack.config.width);
-  context.team.run(rows, [&](int row, int) { table.row(tokens[row], context.x.row(row)); });
+  context.team->run(rows, [&](int row, int) { table.row(tokens[row], context.x.row(row)); });
   read_stack(context, segments);
 }
 
@@ -143,14 +165,17 @@ void read_logits(slm_context& context, const std::vector<int>& rows, float* out)
   const Config& c = context.stack.config;
   const int count = int(rows.size());
   context.chosen.shape(count, c.width);
-  context.team.run(count, [&](int i, int) {
+  context.team->run(count, [&](int i, int) {
     kernels().rms_norm(context.x.row(rows[i]), nullptr, context.model.norm.data(), c.eps, c.width,
                        context.chosen.row(i));
   });
   context.input.set(context.chosen.data(), c.width, count, c.width);
-  context.input.times(context.model.head, out, c.vocab, false, context.team);
+  context.input.times(context.model.head, out, c.vocab, false, *context.team);
 }
 
 }  // namespace slm
 
-slm_context::slm_context(const slm_model& m, int threads) : Workspace(m.stack, threads), model(m) {}
+slm_context::slm_context(const slm_model& m, int count)
+    : Workspace(m.stack), model(m), threads(count) {
+  use(threads);
+}

@@ -205,13 +205,13 @@ void scan_segments(const Scan& scan, const Segments& segments, int rows) {
     scratch.scores.shape(rows, kChunk);
     for (const Segment& segment : segments)
       if (!few(segment))
-        scratch.team.run((segment.count + kChunk - 1) / kChunk, [&](int chunk, int thread) {
+        scratch.team->run((segment.count + kChunk - 1) / kChunk, [&](int chunk, int thread) {
           const int from = chunk * kChunk;
           ssd_overlap(scan, segment.row + from, std::min(kChunk, segment.count - from),
                       scratch.local[thread]);
         });
   }
-  scratch.team.run(int(segments.size()) * heads, [&](int task, int thread) {
+  scratch.team->run(int(segments.size()) * heads, [&](int task, int thread) {
     const Segment& segment = segments[task / heads];
     const int head = task % heads;
     Local& local = scratch.local[thread];
@@ -234,7 +234,7 @@ void convolve(Workspace& scratch, const Convolution& conv, Floats LayerState::*t
   const int width = conv.channels, before = conv.taps - 1;
   const int rows = segments.back().row + segments.back().count;
   float* to = out.shape(rows, width);
-  scratch.team.run(rows, [&](int row, int) {
+  scratch.team->run(rows, [&](int row, int) {
     const Segment& segment = segments[scratch.segment_of[row]];
     const float* past = (segment.stream->layers[index].*tail).data();
     const float* window[64];
@@ -263,17 +263,17 @@ void recur(Workspace& scratch, int index, const Segments& segments, Operand& u, 
   const Config& c = scratch.stack.config;
   const int64_t width = r.in.outputs();
   float* projected = scratch.projected.shape(rows, width);
-  u.times(r.in, projected, width, false, scratch.team);
+  u.times(r.in, projected, width, false, *scratch.team);
   convolve(scratch, r.conv, &LayerState::tail, index, segments, projected + c.inner, width, true,
            false, scratch.convolved);
   float* inner = scratch.inner.shape(rows, c.inner);
   scan_segments(Scan{scratch, c, r, index}, segments, rows);
-  scratch.team.run(rows, [&](int row, int) {
+  scratch.team->run(rows, [&](int row, int) {
     float* mine = inner + int64_t(row) * c.inner;
     kernels().rms_norm(mine, projected + row * width, r.norm.data(), c.eps, c.inner, mine);
   });
   scratch.second.set(inner, c.inner, rows, c.inner);
-  scratch.second.times(r.out, out, c.width, add, scratch.team);
+  scratch.second.times(r.out, out, c.width, add, *scratch.team);
 }
 
 }  // namespace slm

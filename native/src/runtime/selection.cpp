@@ -40,7 +40,7 @@ void innovate(Workspace& scratch, int index, const Segments& segments) {
   const Kernels& k = kernels();
   const int rows = segments.back().row + segments.back().count;
   float* eps = scratch.eps.shape(rows, 1);
-  scratch.team.run(rows, [&](int row, int thread) {
+  scratch.team->run(rows, [&](int row, int thread) {
     const Segment& segment = segments[scratch.segment_of[row]];
     const Slide& past = segment.stream->layers[index].past;
     const int64_t time = segment.stream->time + row - segment.row;
