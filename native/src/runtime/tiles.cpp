@@ -321,8 +321,9 @@ size_t pack_bytes(MatrixFormat format, const int8_t* levels, int outputs, int in
 
 void pack_tiles(MatrixFormat format, const int8_t* levels, int outputs, int inputs, void* out) {
   auto* bytes = static_cast<uint8_t*>(out);
-  std::memset(bytes, format == MatrixFormat::q4 ? 0x88 : 0,
-              pack_bytes(format, levels, outputs, inputs));
+  const size_t total = pack_bytes(format, levels, outputs, inputs);
+  if (total == 0) return;  // a matrix without rows or columns may come with a null `out`
+  std::memset(bytes, format == MatrixFormat::q4 ? 0x88 : 0, total);
   const int least = !is_nibble(format) ? -127 : format == MatrixFormat::q4 ? -8 : -7;
   const int most = is_nibble(format) ? 7 : 127;
   for (int64_t i = 0; i < int64_t(outputs) * inputs; i++)
