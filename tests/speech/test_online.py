@@ -4,11 +4,29 @@ import numpy as np
 import pytest
 
 from solomonic.core import ConfigError
-from solomonic.speech.data.online import SILENCE, OnlineConfig, change, draw_noise, mask, mix, pad
+from solomonic.speech.data.online import (
+    SILENCE,
+    OnlineConfig,
+    change,
+    draw_noise,
+    mask,
+    mix,
+    narrow,
+    pad,
+    warp,
+)
 from solomonic.speech.features import features
 
 NOTHING = OnlineConfig(
-    lead_ms=0, tail_ms=0, tail_min_ms=0, volume_db=(0, 0), noise=0, time_masks=0, bin_masks=0
+    lead_ms=0,
+    tail_ms=0,
+    tail_min_ms=0,
+    volume_db=(0, 0),
+    noise=0,
+    time_masks=0,
+    bin_masks=0,
+    warp=0,
+    narrow=0,
 )
 DECIBEL = np.log(10) / 10
 
@@ -153,3 +171,32 @@ def test_equal_generators_draw_equal_versions() -> None:
 def test_impossible_settings_are_refused(changes: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         OnlineConfig(**changes)
+
+
+def test_warping_moves_a_peak_and_leaves_a_slope_a_slope() -> None:
+    slope = np.tile(np.arange(80, dtype=np.float32), (3, 1))
+    np.testing.assert_allclose(warp(slope, 0.9), slope * 0.9, rtol=1e-6)
+    np.testing.assert_allclose(warp(slope, 1.1), np.minimum(slope * 1.1, 79), rtol=1e-6)
+    peak = np.zeros((1, 80), np.float32)
+    peak[0, 44] = 1
+    assert warp(peak, 1.1).argmax() == 40
+    np.testing.assert_array_equal(warp(frames(), 1.0), frames())
+
+
+def test_a_narrow_band_keeps_what_a_telephone_keeps() -> None:
+    given = frames()
+    kept = narrow(given, rng())
+    np.testing.assert_array_equal(kept[:, :57], given[:, :57])
+    assert kept[:, 64:].mean() < SILENCE + 4 and (kept <= given).all()
+    shares = [
+        (change(given, NOTHING.replace(narrow=0.3), [], generator) != given).any()
+        for generator in [rng(1)]
+        for _ in range(400)
+    ]
+    assert np.mean(shares) == pytest.approx(0.3, abs=0.1)
+
+
+@pytest.mark.parametrize("bad", [{"warp": 0.5}, {"warp": -0.1}, {"narrow": 1.5}])
+def test_warp_and_band_out_of_range_are_refused(bad: dict) -> None:
+    with pytest.raises(ConfigError, match=next(iter(bad))):
+        OnlineConfig(**bad)

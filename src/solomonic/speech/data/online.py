@@ -38,13 +38,21 @@ class OnlineConfig(Config):
     time_mask_frames: int = 15
     bin_masks: int = 2
     bin_mask_bins: int = 14
+    warp: float = 0.1
+    """Most by which the axis of frequencies is stretched or shortened: other throats, from the
+    same few speakers."""
+    narrow: float = 0.15
+    """Share of utterances that lose what lies above the band of a telephone."""
 
     def __post_init__(self) -> None:
         for name in ("volume_db", "snr_db"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has only lists
             low, high = getattr(self, name)
             require(low <= high, f"{name} = {low, high} must be a low and a high number.")
-        require(0 <= self.noise <= 1, f"noise = {self.noise} must lie in [0, 1].")
+        for name in ("noise", "narrow"):
+            share = getattr(self, name)
+            require(0 <= share <= 1, f"{name} = {share} must lie in [0, 1].")
+        require(0 <= self.warp < 0.5, f"warp = {self.warp} must lie in [0, 0.5).")
         require(
             0 <= self.tail_min_ms <= self.tail_ms,
             f"tail_min_ms = {self.tail_min_ms} must lie between 0 and tail_ms = {self.tail_ms}.",
@@ -64,21 +72,49 @@ def change(
     noises: Sequence[np.ndarray],
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """One drawn version of an utterance's frames (T, bins) at 10 ms: padded, louder or softer,
-    noisy, masked. The input is left alone.
+    """One drawn version of an utterance's frames (T, bins) at 10 ms: warped, padded, louder or
+    softer, noisy, cut to a narrow band, masked. The input is left alone.
 
     Args:
         noises: frames (n, bins) of recorded noise to draw from; may be empty.
     """
     lead = int(generator.integers(0, int(config.lead_ms / 10) + 1))
     tail = int(generator.integers(int(config.tail_min_ms / 10), int(config.tail_ms / 10) + 1))
+    if config.warp:
+        frames = warp(frames, 1 + generator.uniform(-config.warp, config.warp))
     frames = pad(frames.astype(np.float32), lead, tail)
     frames = frames + np.float32(generator.uniform(*config.volume_db) * _DECIBEL)
     if generator.random() < config.noise:
         noise = draw_noise(len(frames), frames.shape[1], noises, generator)
         frames = mix(frames, noise, generator.uniform(*config.snr_db))
+    if generator.random() < config.narrow:
+        frames = narrow(frames, generator)
     frames = np.maximum(frames, np.float32(SILENCE))
     return mask(frames, config, generator)
+
+
+def warp(frames: np.ndarray, factor: float) -> np.ndarray:
+    """Vocal tract length perturbation (Jaitly and Hinton, 2013) on the mel axis: bin `b` of the
+    result is what stood at `b * factor`, between two bins by interpolation; beyond the last bin
+    the last one repeats. (T, bins) -> (T, bins) float32."""
+    bins = frames.shape[1]
+    place = np.minimum(np.arange(bins) * factor, bins - 1)
+    low = np.minimum(place.astype(np.int64), max(bins - 2, 0))
+    part = (place - low).astype(np.float32)
+    high = np.minimum(low + 1, bins - 1)
+    return frames[:, low] * (1 - part) + frames[:, high] * part
+
+
+def narrow(frames: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """(T, bins) of a 16 kHz recording as one at 8 kHz would have them: above about 4 kHz, three
+    quarters up the mel axis, only the rounding noise of the samples is left."""
+    frames = frames.copy()
+    bins = frames.shape[1]
+    cut = round(generator.uniform(0.72, 0.79) * bins)
+    level = SILENCE + generator.uniform(0.5, 3.5)
+    rest = generator.normal(level, 1.0, size=(len(frames), bins - cut))
+    frames[:, cut:] = np.minimum(frames[:, cut:], rest.astype(np.float32))
+    return frames
 
 
 def mix(frames: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
