@@ -16,6 +16,8 @@ NAMES = {
     "transducer": "time and memory of the transducer loss against the plain double loop (a minute)",
     "asr": "a speech model on all test sets: errors, lattices, time by part (half an hour)",
     "asr_peers": "digits and commands against pocketsphinx, clean and in noise (20 minutes)",
+    "endpointing": "early cuts, latency and time saved over pauses put inside (ten minutes)",
+    "personal_words": "names never heard in training, by search and by attention (half an hour)",
     "language": "bits per byte at equal parameters and tokens (hours; needs ../shared/data)",
 }
 ALIASES = {"peers": "speed", "lattice": "lattice_bytes"}
@@ -27,7 +29,7 @@ def main() -> int:
     name = sys.argv[1] if len(sys.argv) > 1 else "cost"
     name = ALIASES.get(name, name)
     if name not in NAMES:
-        listed = "\n".join(f"  {key:13} {text}" for key, text in NAMES.items())
+        listed = "\n".join(f"  {key:14} {text}" for key, text in NAMES.items())
         print(f"there is no benchmark '{name}'; say make bench ARGS=NAME with one of\n{listed}")
         return 2
     importlib.import_module(name).main(sys.argv[2:])
