@@ -142,7 +142,7 @@ typedef struct slm_speech_counters {
   int64_t macs;      /* multiplications in them; 0 unless slm_speech_count_macs is on */
   int64_t lowered, raised; /* how often the beam was narrowed and widened for the budget */
   int32_t beam;      /* now */
-  double seconds;    /* of processor time in slm_speech_decode */
+  double seconds;    /* of processor time in slm_speech_accept and slm_speech_decode */
   double audio;      /* seconds of audio decoded */
 } slm_speech_counters;
 

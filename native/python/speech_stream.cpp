@@ -240,7 +240,10 @@ void bind_parts(nb::module_& module) {
 
 }  // namespace
 
+void bind_recognizer(nb::module_& module);  // speech_recognizer.cpp
+
 void bind_speech_stream(nb::module_& module) {
   nb::module_ speech = module.def_submodule("speech_stream");
   bind_parts(speech);
+  bind_recognizer(speech);
 }

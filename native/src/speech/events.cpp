@@ -38,7 +38,8 @@ void SpeechResult::clear() {
   words.clear();
   nbest_count = 0;
   start = end = 0;
-  lattice.clear();
+  has_lattice = false;
+  lattice = Lattice();
 }
 
 EventQueue::~EventQueue() {
@@ -267,7 +268,7 @@ void write_json(const SpeechResult& result, std::string& out) {
   member("nbest", out);
   out += '[';
   for (int i = 0; i < result.nbest_count; i++) {
-    const Alternative& other = result.nbest[size_t(i)];
+    const NBestEntry& other = result.nbest[size_t(i)];
     out += i ? ", {" : "{";
     member("text", out, true);
     write_json(other.text.c_str(), out);

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "lattice.h"
+
 namespace slm {
 
 enum class EventKind { speech_start, partial, stable_words, speculative_end, reset, final };
@@ -46,7 +48,7 @@ class SaidWords {
   std::vector<Entry> entries_;
 };
 
-struct Alternative {
+struct NBestEntry {
   std::string text;
   double acoustic = 0, bias = 0;  // nats
   double score() const { return acoustic + bias; }
@@ -56,10 +58,11 @@ struct Alternative {
 struct SpeechResult {
   std::string text, reason;
   SaidWords words;
-  std::vector<Alternative> nbest;  // the first nbest_count count; the others keep their memory
+  std::vector<NBestEntry> nbest;  // the first nbest_count count; the others keep their memory
   int nbest_count = 0;
-  double start = 0, end = 0;   // the stretch of audio that was decoded, s
-  std::vector<uint8_t> lattice;  // as a message (docs/lattice-format.md); empty: there is none
+  double start = 0, end = 0;  // the stretch of audio that was decoded, s
+  bool has_lattice = false;
+  Lattice lattice;  // of words, with times from the start of the stream
 
   void clear();
 };
