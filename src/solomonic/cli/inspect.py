@@ -35,7 +35,14 @@ _SHOWN = ("hidden_size", "num_attention_heads", "intermediate_size", "window_siz
 
 
 def inspect(directory: Checkpoint, json: Json = False) -> None:
-    """Show a model's parameters by part, its state, its layers, and which kernels run."""
+    """Show a model's parameters by part, its state, its layers, and which kernels run.
+
+    Of a device file (model.solo): its bytes by matrix.
+    """
+    if directory.is_file():
+        from solomonic.cli.inspect_device import inspect_device
+
+        return inspect_device(directory, json)
     from solomonic.lm.pretrained import load_pretrained
 
     model, tokenizer = load_pretrained(directory)

@@ -18,6 +18,7 @@ import typer
 
 from solomonic import __version__
 from solomonic.cli import (
+    compress,
     demo,
     evaluate,
     explain,
@@ -45,6 +46,7 @@ app.add_typer(plot.app, name="plot")
 app.command("generate")(generate.generate)
 app.command("transcribe")(transcribe.transcribe)
 app.command("listen")(listen.listen)
+app.command("compress")(compress.compress)
 app.command("inspect")(inspect.inspect)
 app.command("diff")(update.diff)
 app.command("patch")(update.patch)

@@ -16,7 +16,7 @@ from torch.nn.functional import log_softmax
 
 from solomonic.core import Config, ConfigError, require
 from solomonic.speech.model import BLANK, Transducer
-from solomonic.speech.task import Computed, TrainingModel, TransducerTask
+from solomonic.speech.task import Computed, SpeechBatch, TrainingModel, TransducerTask
 
 KINDS = ("full", "collapsed")
 _LEAST = 1e-8
@@ -68,6 +68,7 @@ class DistilledTransducerTask(TransducerTask):
         super().__init__(model, *args, **kwargs)
         self.distill = distill or DistillConfig()
         self.teacher = teacher.to(self._device).eval().requires_grad_(False)
+        self._precision: torch.dtype | None = None
         student, other = model.transducer.config, teacher.config
         same = ["vocab_size", "bins", "shift_ms", "frames_per_step"]
         if self.distill.hidden_scale:
@@ -79,11 +80,21 @@ class DistilledTransducerTask(TransducerTask):
                     f"{getattr(other, name)} in the teacher; they must be equal to be compared."
                 )
 
+    def loss(self, batch: SpeechBatch) -> tuple[Tensor, dict[str, float]]:
+        """As `TransducerTask`, which computes its losses in float32; the teacher's encoder then
+        has the precision that the student's had."""
+        kind = self._device.type
+        self._precision = (
+            torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        )
+        return super().loss(batch)
+
     def added(self, parts: Computed) -> tuple[Tensor | float, dict[str, float]]:
         """The teacher's part of the loss, in nats per label."""
         config, teacher = self.distill, self.teacher
         data, labels = parts.data, float(parts.data.token_lengths.sum())
-        with torch.no_grad():
+        low, kind = self._precision, self._device.type
+        with torch.no_grad(), torch.autocast(kind, dtype=low, enabled=low is not None):
             hidden, _, _ = teacher.hidden(data.features, None, data.feature_lengths)
             hidden = hidden.float()
         total: Tensor | float = 0.0

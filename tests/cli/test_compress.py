@@ -1,0 +1,156 @@
+"""`solomonic compress`: a file that the device reads, and sentences where nothing can be made."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from solomonic.compress.matrix import fits
+from solomonic.compress.pack import read_pack
+from solomonic.recipes.compress import CompressRun, load_run, training_model
+from solomonic.speech.device_file import read_device_model
+from solomonic.speech.pretrained import load_speech_model
+from speech_tiny import save_tiny
+from tone_speech import write_corpus
+
+from .conftest import Done
+
+Cli = Callable[..., Done]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("soundfile")
+    pytest.importorskip("kaldi_native_fbank")
+    return write_corpus(tmp_path_factory.mktemp("tones"), [("train", 10), ("dev", 3)]).parent
+
+
+def matrices(file: Path) -> dict:
+    """Those of four bits."""
+    return {n: m for n, m in read_pack(file).tensors.items() if getattr(m, "bits", 0) == 4}
+
+
+def test_without_data_weights_are_rounded(cli: Cli, tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.solo"
+    done = cli("compress", tiny, "-o", out, "--json")
+    assert done.status == 0, done.err
+    record = done.record
+    assert record["bytes"] == out.stat().st_size < record["float_bytes"]
+    before, after = load_speech_model(tiny).transducer, read_device_model(out).transducer
+    for name, matrix in matrices(out).items():
+        weight = before.get_parameter(name.removeprefix("transducer.")).numpy()
+        assert np.abs(matrix.levels).max() <= 7
+        kept = after.get_parameter(name.removeprefix("transducer.")).numpy()
+        assert np.array_equal(kept, matrix.dequantised())
+        assert np.corrcoef(kept.ravel(), weight.ravel())[0, 1] > 0.98
+    assert len(matrices(out)) > 5
+
+
+def test_zeros_come_in_vectors_unless_asked_otherwise(cli: Cli, tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "m.solo"
+    done = cli("compress", tiny, "-o", out, "--sparsity", 0.5)
+    assert done.status == 0 and "without --data nothing makes up for the zeros" in done.err
+    assert {m.pattern for m in matrices(out).values()} == {"vec16"}
+    assert cli("compress", tiny, "-o", out, "--sparsity", 0.5, "--pattern", "2:4").status == 0
+    for matrix in matrices(out).values():
+        assert matrix.pattern == "2:4" and fits(matrix.values != 0, "2:4")
+        assert (matrix.values == 0).mean() >= 0.5
+
+
+def test_recordings_can_be_looked_at_without_training(
+    cli: Cli, tiny: Path, tones: Path, tmp_path: Path
+) -> None:
+    plain, looked = tmp_path / "plain.solo", tmp_path / "looked.solo"
+    assert cli("compress", tiny, "-o", plain).status == 0
+    done = cli("compress", tiny, "-o", looked, "--data", tones, "--calibrate", "--json")
+    assert done.status == 0, done.err
+    assert "steps" not in done.record
+    one, two = matrices(plain), matrices(looked)
+    assert one.keys() == two.keys()
+    assert any(not np.array_equal(one[name].levels, two[name].levels) for name in one)
+
+
+def test_training_goes_on_after_a_stop(cli: Cli, tiny: Path, tones: Path, tmp_path: Path) -> None:
+    def run(out: str, *more: object) -> Done:
+        return cli("compress", tiny, "-o", tmp_path / out, "--data", tones, "--device", "cpu",
+                   "--json", *more)  # fmt: skip
+
+    settings = ("--sparsity", 0.5, "--set", "copies=0", "--set", "frames_per_batch=800",
+                "--set", "update_every=2")  # fmt: skip
+    whole = run("whole.solo", *settings, "--steps", 8, "--set", "save_every=4")
+    assert whole.status == 0, whole.err
+    assert whole.record["steps"] == 8 and np.isfinite(whole.record["best"]["loss"])
+    folder = tmp_path / "whole.solo.run"
+    assert {m.pattern for m in matrices(tmp_path / "whole.solo").values()} == {"vec16"}
+    stored = load_run(folder)
+    assert stored is not None and stored[0].compress.steps == 8
+    assert run("whole.solo", *settings).status == 2  # nobody asked to go on
+    for checkpoint in sorted((folder / "checkpoints").iterdir())[1:]:
+        for file in checkpoint.iterdir():
+            file.unlink()
+        checkpoint.rmdir()  # as if it had been killed after the fourth step
+    first = (tmp_path / "whole.solo").read_bytes()
+    again = run("whole.solo", "--resume", "--sparsity", 0.5)
+    assert again.status == 0, again.err
+    assert (tmp_path / "whole.solo").read_bytes() == first
+    other = run("whole.solo", "--resume", "--sparsity", 0.6)
+    assert other.status == 2 and "sparsity = 0.6 differs from 0.5" in other.err
+    record = json.loads((folder / "run.json").read_text())
+    record["model"] = "/elsewhere"
+    (folder / "run.json").write_text(json.dumps(record))
+    moved = run("whole.solo", "--resume")
+    assert moved.status == 2 and "began with /elsewhere" in moved.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--bits", "3"], "bits = 3 is unknown; use 8, 6, 5 or 4"),
+        (["--sparsity", "1.5"], "must lie in [0, 1)"),
+        (["--pattern", "4:8", "--sparsity", "0.5"], "use one of dense, 2:4, vec16, unstructured"),
+        (["--calibrate"], "--calibrate looks at recordings; give them as --data"),
+        (["--minutes", "3"], "--minutes is for training, which needs recordings"),
+        (["--data", "x", "--calibrate", "--steps", "3"], "leave it or --calibrate out"),
+        (["--data", "x", "--minutes", "0"], "is no time to train in"),
+        (["--set", "strenght=1"], "did you mean 'strength'"),
+        (["--data", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_bad_input_is_one_line(
+    options: list[str], message: str, cli: Cli, tiny: Path, tmp_path: Path
+) -> None:
+    done = cli("compress", tiny, "-o", tmp_path / "m.solo", *options)
+    assert done.status == 2 and done.out == ""
+    assert done.err.startswith("error: ") and message in done.err, done.err
+    assert not (tmp_path / "m.solo").exists()
+
+
+def test_no_model_and_no_file(cli: Cli, tiny: Path, tmp_path: Path) -> None:
+    done = cli("compress", tmp_path, "-o", tmp_path / "m.solo")
+    assert done.status == 2 and "no config.json" in done.err
+    done = cli("compress", tiny, "-o", tmp_path)
+    assert done.status == 2 and "is a folder; give the name of a file" in done.err
+
+
+def test_settings_find_their_place() -> None:
+    run = CompressRun().changed({"steps": 30, "bits": 8, "hidden_scale": 2.0, "seed": 3})
+    assert (run.train.steps, run.compress.steps, run.compress.bits) == (30, 30, 8)
+    assert (run.distill.hidden_scale, run.task.seed) == (2.0, 3)
+    assert CompressRun.from_json(json.loads(json.dumps(run.to_json()))) == run
+
+
+def test_the_heads_begin_as_the_joint_network_without_its_tanh(tiny: Path) -> None:
+    model = load_speech_model(tiny)
+    training, net = training_model(model), model.transducer
+    hidden = torch.randn(5, net.config.hidden_size)
+    wanted = (hidden @ net.to_joint.weight.T) @ net.joint.weight.T
+    assert torch.allclose(training.simple_acoustic(hidden), wanted, atol=1e-4)
+    assert torch.equal(training.averaged().joint.weight, net.joint.weight)
