@@ -1,11 +1,12 @@
 """Train the English model of the package, stage by stage.
 
-    python benchmarks/english_small/train.py WORK STAGE [--minutes M] [--threads N] [--init RUN]
+    python benchmarks/english_small/train.py WORK STAGE [--minutes M] [--processes N] [--init RUN]
 
 WORK holds what `corpus.py` made. Stages: "words" (single words and AN4: the encoder learns to align
 within minutes), "sentences" (the same and clean synthetic commands), "full" (all sets, plain and in
-two perturbed copies, with noise and masks). Each goes on from the newest checkpoint of the one
-before, or of --init; a killed stage goes on with the same command. Why in stages: docs/log.md.
+two perturbed copies, with noise and masks), "more" (the same and the second synthetic corpus).
+Each goes on from the newest checkpoint of the one before, or of --init; a killed stage goes on with
+the same command. Each process takes one core and a batch of its own. Why in stages: docs/log.md.
 """
 
 import argparse
@@ -85,6 +86,17 @@ STAGES = {
         {"frames_per_batch": 9600, "warm_steps": 0, "ramp_steps": 1, "ctc_scale": 0.2},
         {"steps": 1_000_000, "lr": 6.5e-4, "warmup": 100},
     ),
+    "more": Stage(
+        "full",
+        {
+            "synthetic": 0.5, "names": 0.5, "more": 0.9, "an4": 1.5, "speech_commands_subset": 0.5,
+            "fsdd": 1.0, "arctic_kathleen": 0.3, "librispeech_small": 0.2, "wuw2_telephone": 0.1,
+        },
+        2,
+        OnlineConfig(noise=0.3),
+        {"frames_per_batch": 8400, "warm_steps": 0, "ramp_steps": 1, "ctc_scale": 0.2},
+        {"steps": 1_000_000, "lr": 8e-4, "warmup": 100},
+    ),
 }  # fmt: skip
 
 
@@ -127,12 +139,12 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--minutes", type=float)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--init", type=Path, help="folder of a run to go on from")
     parser.add_argument("--lr", type=float)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
+    torch.set_num_threads(1)
     stage, work = STAGES[given.stage], given.work
     pieces = WordPieces.load(SHIPPED / "pieces.model")
     banks = [
@@ -140,7 +152,7 @@ def main() -> None:
         for name, weight in stage.sets.items()
         for copy in range(stage.copies + 1)
     ]
-    held = [bank(work, n, "dev", 0) for n in stage.sets if n != "names"]
+    held = [bank(work, n, "dev", 0) for n in stage.sets if n not in ("names", "more")]
     torch.manual_seed(0)
     net = Transducer(TransducerConfig(vocab_size=pieces.size))
     mean, deviation = statistics([one for one, _ in banks[:: stage.copies + 1]])
@@ -165,7 +177,8 @@ def main() -> None:
         settings["lr"] = given.lr
     schedule = TrainConfig(
         weight_decay=0.05, betas=(0.9, 0.98), grad_clip=5.0, precision="bfloat16", eval_every=500,
-        save_every=250, log_every=25, **settings,
+        save_every=250, log_every=25, accumulate=given.processes, processes=given.processes,
+        **settings,
     )  # fmt: skip
     print(train(task, schedule, given.out or work / given.stage, progress=False))
 

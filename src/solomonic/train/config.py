@@ -23,6 +23,9 @@ class TrainConfig(Config):
     """Rows of a batch. Whoever builds the task reads it; the loop sees only batches."""
     accumulate: int = 1
     """Batches whose gradients are averaged into one update."""
+    processes: int = 1
+    """Processes that share the batches of an update, one thread each (CPU only): faster than as
+    many threads where layers are small. `accumulate` must be a multiple of it."""
     lr: float = 2e-3
     """Peak learning rate of attention, MLPs and embeddings."""
     ssm_lr: float | None = None
@@ -54,8 +57,13 @@ class TrainConfig(Config):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "betas", tuple(self.betas))  # JSON has only lists
-        for name in ("steps", "batch_size", "accumulate", "log_every", "keep"):
+        for name in ("steps", "batch_size", "accumulate", "processes", "log_every", "keep"):
             require(getattr(self, name) >= 1, f"{name} = {getattr(self, name)} must be at least 1.")
+        require(
+            self.accumulate % self.processes == 0,
+            f"accumulate = {self.accumulate} must be a multiple of processes = {self.processes}, "
+            f"so that each has as much to do; try accumulate = {self.processes}.",
+        )
         for name in ("weight_decay", "grad_clip", "eval_every", "save_every", "seed"):
             value = getattr(self, name)
             require(value >= 0, f"{name} = {value} must not be negative.")

@@ -25,6 +25,7 @@ from solomonic.train.plot import plot_loss
 from solomonic.train.precision import autocast, choose_precision
 from solomonic.train.rng import load_rng_tensors, rng_tensors
 from solomonic.train.schedule import lr_factor
+from solomonic.train.workers import Workers, refuse
 
 CHECKPOINTS = "checkpoints"
 _PLOT_SECONDS = 60.0  # a picture costs about half a second
@@ -53,6 +54,8 @@ class Run:
         self._spent = 0.0  # seconds before this process
         self.device = next(task.model.parameters()).device
         self._parameters = dict(task.model.named_parameters())
+        if why := refuse(config.processes, self.device):
+            raise ConfigError(why)
         self._optimizer = build_optimizer(task.model, task.parameter_groups(), config)
         self.precision, reason = choose_precision(config.precision, self.device)
         if snapshot is None:
@@ -76,11 +79,15 @@ class Run:
         self._clock = self._logged_at = self._plotted_at = time.monotonic()
         self.finished = self._is_finished()
         task.model.train()
+        others = config.processes - 1
+        self._workers = Workers(task, others, self.precision, config.seed) if others else None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._workers is not None:
+            self._workers.close()
         self._log.close()
 
     @property
@@ -149,23 +156,35 @@ class Run:
 
     def _gradients(self) -> dict[str, float]:
         """Back-propagate; means of the figures over the batches, tokens as a sum."""
-        total: Tensor | float = 0.0
-        sums: dict[str, float] = {}
         count = self.config.accumulate
-        for _ in range(count):
-            try:
-                batch, self.position = next(self._batches)
-            except StopIteration as error:
-                raise DataError(
-                    "the task ran out of batches, which must go on for ever."
-                ) from error
+        batches = [self._next() for _ in range(count)] if self._workers else None
+        share = count // self.config.processes
+        if self._workers and batches:
+            self._workers.send(batches[share:], self.step, 1 / count)
+        results: list[tuple[Tensor | float, dict[str, float]]] = []
+        for index in range(share):
+            batch = batches[index] if batches else self._next()
             with autocast(self.precision, self.device):
                 loss, figures = self.task.loss(batch)
             (loss / count).backward()
-            total = total + loss.detach()
+            results.append((loss.detach(), figures))
+        if self._workers:
+            results.extend(self._workers.collect())
+        total: Tensor | float = 0.0
+        sums: dict[str, float] = {}
+        for loss, figures in results:
+            total = total + loss
             for name, value in figures.items():
                 sums[name] = sums.get(name, 0.0) + (value if name == "tokens" else value / count)
         return {**sums, "loss": float(total) / count}
+
+    def _next(self) -> Any:
+        """The next batch; `position` is then the place after it."""
+        try:
+            batch, self.position = next(self._batches)
+        except StopIteration as error:
+            raise DataError("the task ran out of batches, which must go on for ever.") from error
+        return batch
 
     def _write_step(self, rates: Mapping[str, float]) -> None:
         count = self._pending.pop("count")
