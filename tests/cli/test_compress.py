@@ -10,10 +10,15 @@ import torch
 
 from solomonic.compress.matrix import fits
 from solomonic.compress.pack import read_pack
+from solomonic.lm.device_file import read_device_model as read_language_model
+from solomonic.lm.model import LanguageModel
+from solomonic.lm.pretrained import save_pretrained
 from solomonic.recipes.compress import CompressRun, load_run, training_model
 from solomonic.speech.device_file import read_device_model
 from solomonic.speech.pretrained import load_speech_model
+from solomonic.text import ByteTokenizer
 from speech_tiny import save_tiny
+from tiny import tiny_config
 from tone_speech import write_corpus
 
 from .conftest import Done
@@ -52,6 +57,50 @@ def test_without_data_weights_are_rounded(cli: Cli, tiny: Path, tmp_path: Path) 
         assert np.array_equal(kept, matrix.dequantised())
         assert np.corrcoef(kept.ravel(), weight.ravel())[0, 1] > 0.98
     assert len(matrices(out)) > 5
+
+
+def test_a_language_model_is_rounded(cli: Cli, tmp_path: Path) -> None:
+    model = LanguageModel(tiny_config("BM", hidden_size=32, ssm_head_dim=16)).eval()
+    save_pretrained(tmp_path / "lm", model, ByteTokenizer())
+    out = tmp_path / "lm.solo"
+    done = cli("compress", tmp_path / "lm", "-o", out, "--json")
+    assert done.status == 0, done.err
+    small, _ = read_language_model(out)
+    before = dict(model.named_parameters())
+    assert len(matrices(out)) > 3
+    for name, matrix in matrices(out).items():
+        kept = small.get_parameter(name.removeprefix("lm."))
+        assert np.array_equal(kept.detach().numpy(), matrix.dequantised())
+        far = (kept - before[name.removeprefix("lm.")]).norm() / kept.norm()
+        assert 0 < far < 0.2
+    done = cli("compress", tmp_path / "lm", "-o", out, "--data", "x")
+    assert done.status == 2 and "is a language model" in done.err and "leave --data out" in done.err
+
+
+def test_what_inspect_says_adds_up(cli: Cli, tiny: Path, tmp_path: Path) -> None:
+    dense, half = tmp_path / "dense.solo", tmp_path / "half.solo"
+    assert cli("compress", tiny, "-o", dense).status == 0
+    assert cli("compress", tiny, "-o", half, "--sparsity", 0.5).status == 0
+    one, two = (cli("inspect", file, "--json").record for file in (dense, half))
+    for record in (one, two):
+        shown = sum(tensor["bytes"] for tensor in record["tensors"])
+        assert shown + record["overhead"] == record["bytes"]
+        second = record["macs_per_second"]
+        parts = [count for name, count in second.items() if name != "all"]
+        assert sum(parts) == pytest.approx(second["all"])
+        assert record["memory"]["weights"] > 0 and record["memory"]["stream"] > 0
+    # By hand: 100 frames a second, three of which are read at once and two of those joined.
+    macs = {tensor["name"].removeprefix("transducer."): tensor["macs"] for tensor in one["tensors"]}
+    by_hand = 0.0
+    for name, count in macs.items():
+        if name.startswith(("encoder.embed.", "encoder.front.")):
+            by_hand += count * 100 / 3
+        elif name.startswith("encoder."):
+            by_hand += count * 100 / 6
+    assert one["macs_per_second"]["encoder"] == pytest.approx(by_hand)
+    assert two["macs_per_second"]["encoder"] < 0.7 * one["macs_per_second"]["encoder"]
+    shown = cli("inspect", half)
+    assert shown.status == 0 and "products for a second of audio" in shown.out
 
 
 def test_zeros_come_in_vectors_unless_asked_otherwise(cli: Cli, tiny: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`solomonic compress`: a recogniser as one small file for a device."""
+"""`solomonic compress`: a recogniser or a language model as one small file for a device."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ _BY_CLOCK = ("steps", "max_seconds")  # what of them a resumed run may change
 
 def compress(
     model: Annotated[
-        Path, typer.Argument(metavar="MODEL", help="Folder of a speech model.", show_default=False)
+        Path,
+        typer.Argument(
+            metavar="MODEL", help="Folder of a speech or language model.", show_default=False
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as m.solo.")],
     bits: Annotated[int | None, typer.Option(help="8, 6, 5 or 4 a weight (default: 4).")] = None,
@@ -59,10 +62,11 @@ def compress(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Make a recogniser small: fewer bits, and zeros that cost nothing.
+    """Make a model small: fewer bits, and zeros that cost nothing.
 
-    With --data it is trained on while it shrinks, with itself as its teacher; without, its weights
-    are rounded as they are, which 4 bits bear well and many zeros do not.
+    With --data a recogniser is trained on while it shrinks, with itself as its teacher; without,
+    its weights are rounded as they are, which 4 bits bear well and many zeros do not. Language
+    models are rounded.
     """
     from solomonic.recipes.compress import CompressRun
 
@@ -71,6 +75,9 @@ def compress(
         given["pattern"] = "vec16"
     given |= console.parse_settings(settings or [])
     _check_options(out, data, calibrate, steps, minutes, resume)
+    if _is_language_model(model):
+        _compress_language_model(model, out, data, CompressRun().changed(given), json)
+        return
     whole = _load(model)
     if not data or calibrate:
         config = CompressRun().changed(given)
@@ -126,6 +133,41 @@ def compress_by_training(
     model.transducer.to("cpu")
     small, matrices = finished(model, folder)
     return small, matrices, result
+
+
+def _is_language_model(folder: Path) -> bool:
+    """Whether its config.json says so; what is wrong with a folder, the loaders say."""
+    from json import loads
+
+    from solomonic.lm.pretrained import MODEL_TYPE
+
+    try:
+        record = loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and record.get("model_type") == MODEL_TYPE
+
+
+def _compress_language_model(
+    folder: Path, out: Path, data: list[str] | None, run: CompressRun, json: bool
+) -> None:
+    from solomonic.lm.device_file import write_device_model
+    from solomonic.lm.pretrained import load_pretrained
+    from solomonic.recipes.compress import language_at_once
+
+    if data:
+        raise ConfigError(
+            f"{folder} is a language model, which is rounded without training; leave --data out "
+            "(docs/compression.md says how to train one small from Python)."
+        )
+    model, tokenizer = load_pretrained(folder)
+    if run.compress.sparsity:
+        console.say("nothing makes up for the zeros of a language model; measure what they cost")
+    matrices = language_at_once(model, run.compress)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    identity = write_device_model(out, model, tokenizer, matrices)
+    parameters = sum(p.numel() for p in model.parameters())
+    _tell({"identity": identity, **summary(parameters, matrices, out)}, json)
 
 
 def _load(model: Path) -> SpeechModel:
@@ -244,9 +286,15 @@ def _report(
 
     out.parent.mkdir(parents=True, exist_ok=True)
     identity = write_device_model(out, small, matrices)
-    record = {"identity": identity, **summary(before, matrices, out)}
+    record = {"identity": identity, **summary(before.parameters, matrices, out)}
     if result is not None:
         record |= {"steps": result.step, "seconds": round(result.seconds, 1), "best": result.best}
+    _tell(record, json)
+    if not json:
+        console.say(f"Try: solomonic transcribe recording.wav --model {shlex.quote(str(out))}")
+
+
+def _tell(record: dict[str, Any], json: bool) -> None:
     if json:
         console.emit(record)
         return
@@ -254,14 +302,13 @@ def _report(
     best = record.get("best") or {}
     rows += [("held-out loss", best["loss"])] if "loss" in best else []
     console.table("Compressed", ("", ""), rows)
-    console.say(f"Try: solomonic transcribe recording.wav --model {shlex.quote(str(out))}")
 
 
-def summary(model: SpeechModel, matrices: dict[str, QuantisedMatrix], out: Path) -> dict[str, Any]:
+def summary(parameters: int, matrices: dict[str, QuantisedMatrix], out: Path) -> dict[str, Any]:
     """How small it became."""
     from solomonic.compress.compressor import mean_bits
 
-    float_bytes, size = 4 * model.parameters, out.stat().st_size
+    float_bytes, size = 4 * parameters, out.stat().st_size
     weights = sum(matrix.levels.size for matrix in matrices.values())
     zeros = sum(int((matrix.values == 0).sum()) for matrix in matrices.values())
     return {

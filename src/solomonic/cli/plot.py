@@ -1,4 +1,4 @@
-"""`solomonic plot ...`: recall curves, loss curves, and the map of what a model remembered."""
+"""`solomonic plot ...`: recall, loss, errors against bytes, and the map of what a model kept."""
 
 from __future__ import annotations
 
@@ -53,6 +53,21 @@ def loss(
             raise ConfigError(f"two runs are called '{name}'; label them as in first=DIR.")
         labelled[name] = path if equals and not run.exists() else run
     _tell([plot_losses(labelled, out)], json)
+
+
+@app.command()
+def tradeoff(
+    results: Annotated[
+        Path, typer.Argument(help="Result file (JSON) of `make bench ARGS=compression`.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The picture: .png, .svg or .pdf.")],
+    method: Annotated[str, typer.Option(help="Search: 'greedy' or 'beam'.")] = "greedy",
+    json: Json = False,
+) -> None:
+    """Word errors against the bytes of a model's file, a panel for each test set."""
+    from solomonic.evals.tradeoff import load_points, plot_tradeoff
+
+    _tell([plot_tradeoff(load_points(results, method), out)], json)
 
 
 @app.command("memory-map")

@@ -1,4 +1,4 @@
-"""A trained recogniser made small: without data in seconds, with data by training it on.
+"""A trained model made small: without data in seconds, with data by training it on.
 
 The model that is trained on is also its teacher, so that what is lost is known at every frame.
 """
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from solomonic.compress.matrix import QuantisedMatrix
     from solomonic.compress.task import CompressedTask
+    from solomonic.lm.model import LanguageModel
     from solomonic.recipes.asr_data import Banks
     from solomonic.speech.pretrained import SpeechModel
     from solomonic.speech.task import TrainingModel
@@ -194,6 +195,17 @@ def at_once(
     leave = (*config.leave, "transducer.context.*")
     whole = nn.ModuleDict({"transducer": model.transducer})
     return compress_weights(whole, config.replace(leave=leave), moments, masks)
+
+
+def language_at_once(
+    model: "LanguageModel", config: CompressConfig
+) -> "dict[str, QuantisedMatrix]":
+    """A language model's matrices compressed without training, by the names of a device file."""
+    from torch import nn
+
+    from solomonic.compress.calibrate import compress_weights
+
+    return compress_weights(nn.ModuleDict({"lm": model}), config)
 
 
 def calibration(model: "SpeechModel", banks: "Banks", batches: int = 20) -> "dict[str, Tensor]":
