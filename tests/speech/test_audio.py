@@ -111,6 +111,10 @@ def test_samples_that_are_not_finite(tmp_path: Path, bad: float, rate: int) -> N
 def test_checked_samples_are_scaled_by_their_type() -> None:
     for kind, scale in ((np.int16, 32768), (np.int32, 2**31), (np.int8, 128)):
         assert check_samples(np.array([-scale, 0, scale // 2], kind)).tolist() == [-1, 0, 0.5]
+    assert check_samples(np.array([0, 128, 192], np.uint8)).tolist() == [-1, 0, 0.5]
+    for kind in (np.uint16, np.int64):
+        with pytest.raises(DataError, match="give int16, or floats"):
+            check_samples(np.zeros(3, kind))
     assert check_samples([0.25, -1]).dtype == np.float32
     assert check_samples([]).shape == (0,)
     for bad in (np.zeros((2, 3)), 0.5, ["a"], np.zeros(3, complex)):

@@ -65,20 +65,28 @@ def resample(samples: np.ndarray, source_rate: float, rate: float) -> np.ndarray
 
 
 def check_samples(samples: Any) -> np.ndarray:
-    """What a stream is given, as (n,) float32; integers of 8, 16 or 32 bits are scaled to [-1, 1].
+    """What a stream is given, as (n,) float32 in [-1, 1].
+
+    Signed integers of 8, 16 or 32 bits are scaled; unsigned bytes are PCM around 128.
 
     Raises:
         ShapeError: it is not one row of numbers.
-        DataError: a sample is not finite.
+        DataError: a sample is not finite, or of a kind of integer that has no scale in audio.
     """
     array = np.asarray(samples)
-    if array.ndim != 1 or array.dtype.kind not in "fiub":
+    if array.ndim != 1 or array.dtype.kind not in "fiu":
         raise ShapeError(
             f"samples have shape {array.shape} and type {array.dtype}; give one channel as a row "
             "(n,) of numbers in [-1, 1]."
         )
-    if array.dtype.kind == "i" and array.dtype.itemsize < 8:
+    if array.dtype == np.uint8:
+        array = (array.astype(np.float32) - 128.0) / np.float32(128.0)
+    elif array.dtype.kind == "i" and array.dtype.itemsize < 8:
         array = array / np.float32(2.0 ** (8 * array.dtype.itemsize - 1))
+    elif array.dtype.kind in "iu":
+        raise DataError(
+            f"samples of type {array.dtype} have no scale; give int16, or floats in [-1, 1]."
+        )
     array = array.astype(np.float32, copy=False)
     if not np.isfinite(array).all():
         raise DataError(
