@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from solomonic.compress.activations import quantise_inputs
-from solomonic.compress.calibrate import compress_matrix, compress_weights, watch
+from solomonic.compress.calibrate import choose_masks, compress_matrix, compress_weights, watch
 from solomonic.compress.config import CompressConfig, Plan
 from solomonic.compress.masks import keep_mask
 from solomonic.compress.matrix import fits
@@ -65,6 +65,19 @@ def test_inputs_that_are_always_zero_do_no_harm() -> None:
     x[:, 10:20] = 0
     matrix = compress_matrix(weights(), PLANS[3], (x.T @ x).double())
     assert np.isfinite(matrix.dequantised()).all()
+
+
+def test_masks_can_be_chosen_beforehand() -> None:
+    net = torch.nn.Sequential(Linear(96, 48))
+    moments = {"0.weight": inputs().T.double() @ inputs().double()}
+    config = CompressConfig(sparsity=0.5, pattern="vec16")
+    masks = choose_masks(net, config, moments)
+    one = compress_weights(net, config, moments)["0.weight"]
+    two = compress_weights(net, config, moments, masks)["0.weight"]
+    assert np.array_equal(one.levels, two.levels)
+    assert masks["0.weight"].float().mean() == 0.5
+    assert not torch.equal(masks["0.weight"], choose_masks(net, config)["0.weight"])
+    assert choose_masks(net, CompressConfig()) == {}
 
 
 def test_a_given_mask_is_kept_to() -> None:

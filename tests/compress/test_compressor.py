@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from solomonic.compress.calibrate import compress_weights
+from solomonic.compress.calibrate import choose_masks, compress_weights, watch
 from solomonic.compress.compressor import mean_bits
 from solomonic.compress.config import CompressConfig
 from solomonic.compress.files import read_matrices
@@ -18,6 +18,8 @@ from solomonic.compress.periodic import periodic
 from solomonic.compress.quantise import Scheme, fit_grid
 from solomonic.compress.task import MATRICES, CompressedTask
 from solomonic.core import ConfigError, Task
+from solomonic.train import TrainConfig
+from solomonic.train import train as run_training
 
 from .support import Imitation, train
 
@@ -176,6 +178,7 @@ def test_updates_of_the_mask_make_no_jump() -> None:
     optimizer = torch.optim.AdamW(task.model.parameters(), lr=1e-3, weight_decay=0.0)
     before = None
     for _ in range(210):
+        task.compressor.advance()
         loss, _ = task.loss(batch)
         if before is not None:
             assert float(loss.detach()) < 1.05 * before
@@ -194,6 +197,7 @@ def test_momentum_revives_nothing() -> None:
     first = mask.clone()
     optimizer = torch.optim.SGD(task.model.parameters(), lr=0.1, momentum=0.9)
     for _ in range(5):
+        task.compressor.advance()
         task.loss(torch.ones(4, 32))[0].backward()
         seen = task.task.model.get_parameter("first.weight").detach()
         assert not seen[~first].any()  # as the loss was computed
@@ -305,3 +309,56 @@ def test_inputs_are_rounded_only_where_the_model_runs_compressed() -> None:
 def test_impossible_settings_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         CompressConfig(**settings)
+
+
+@pytest.mark.parametrize("mean", [False, True], ids=["plain", "mean"])
+def test_a_compressed_model_is_trained_on(mean: bool) -> None:
+    """Masks and scales stay as they were given, and what rounding and zeros cost is made up for."""
+    task = made(mean, method="straight-through", sparsity=0.5, pattern="vec16")
+    with watch(task.task.model) as moments:
+        task.task.model(next(task.batches(None))[0])
+    config, net = task.compressor.config, task.task.model
+    masks = choose_masks(net, config, moments)
+    matrices = compress_weights(net, config, moments, masks)
+    task.compressor.begin_from(matrices, masks)
+    for name, matrix in task.export().items():
+        assert np.array_equal(matrix.dequantised(), matrices[name].dequantised())
+    before = task.evaluate()["loss"]
+    train(task, STEPS, lr=2e-3)
+    assert task.evaluate()["loss"] < 0.7 * before
+    came = 0
+    for name, matrix in task.export().items():
+        kept = masks[name].numpy()
+        assert not matrix.values[~kept].any() and fits(matrix.values != 0, "vec16")
+        assert np.array_equal(matrix.scales, matrices[name].scales)
+        came += int(((matrix.values != 0) & (matrices[name].values == 0)).sum())
+    assert came > 0  # a weight that was rounded to zero, and not cut, came back
+
+
+def test_processes_see_the_same_masks_and_levels(tmp_path: Path) -> None:
+    """Two processes that share the batches of an update train what one trains."""
+    results = []
+    for processes in (1, 2):
+        task = made(method="straight-through", sparsity=0.5, pattern="vec16", steps=80)
+        how = TrainConfig(
+            steps=40, accumulate=2, processes=processes, lr=1e-2, warmup=1, eval_every=0
+        )
+        run_training(task, how, tmp_path / str(processes), progress=False)
+        assert int(task.compressor.step) == 80 and bool(task.compressor.scaled)
+        results.append(task.export())
+    one, two = results
+    for name, matrix in one.items():
+        assert np.array_equal(matrix.values == 0, two[name].values == 0)
+        assert np.allclose(matrix.dequantised(), two[name].dequantised(), atol=1e-6)
+
+
+def test_what_does_not_fit_is_no_beginning() -> None:
+    task = made(sparsity=0.5, pattern="vec16")
+    net, config = task.task.model, task.compressor.config
+    masks, matrices = choose_masks(net, config), compress_weights(net, config)
+    with pytest.raises(ConfigError, match=r"no matrix or mask 'first\.weight'"):
+        task.compressor.begin_from(matrices, {})
+    other = compress_weights(net, config.replace(bits=8))
+    with pytest.raises(ConfigError, match="has 8 bits and 64 scales, not 4 and 64"):
+        task.compressor.begin_from(other, masks)
+    assert set(masks) == set(matrices)

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 WARMUP = 50
 """Steps of warm-up of a run that the clock ends."""
-_FIXED = ("compress", "task", "online", "distill", "copies", "held_out")
+_FIXED = (
+    "compress", "task", "online", "distill", "start", "calibration_batches", "copies", "held_out"
+)  # fmt: skip
 _BY_CLOCK = ("steps", "max_seconds")  # what of them a resumed run may change
 
 
@@ -116,8 +118,10 @@ def compress_by_training(
     from solomonic.train import train
 
     banks = _banks(run, model, data, folder)
-    subject: Any = build_task(run, model, banks, device)
-    if not (resume and (folder / "checkpoints").is_dir()):
+    going_on = resume and (folder / "checkpoints").is_dir()
+    # What calibration would find, the checkpoint has.
+    subject: Any = build_task(run.replace(start="dense") if going_on else run, model, banks, device)
+    if not going_on:
         save_run(run, folder, source)
     how: Any = "auto" if resume else False
     if run.train.max_seconds is None:

@@ -45,16 +45,30 @@ def compress_weights(
     return found
 
 
+def choose_masks(
+    module: nn.Module, config: CompressConfig, moments: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
+    """What `compress_weights` would keep, (N, K) bool by name, of the matrices that get zeros.
+
+    Raises:
+        ConfigError: there is nothing to compress.
+    """
+    found = {}
+    for name, (parameter, plan) in select(module, config).items():
+        if plan.sparsity:
+            moment = None if moments is None else moments.get(name)
+            inverse = None if moment is None else _inverse_factor(moment)
+            found[name] = _mask(parameter.detach().float(), plan, inverse)
+    return found
+
+
 def compress_matrix(
     weight: Tensor, plan: Plan, moment: Tensor | None = None, mask: Tensor | None = None
 ) -> QuantisedMatrix:
     """One matrix (N, K); `moment` (K, K) makes the rest of a row correct what rounding changes."""
     inverse = None if moment is None else _inverse_factor(moment)
     if plan.sparsity and mask is None:
-        cost = weight.square()
-        if inverse is not None:
-            cost = cost / inverse.diagonal().square()
-        mask = keep_mask(cost, plan.sparsity, plan.pattern)
+        mask = _mask(weight, plan, inverse)
     masked = weight if mask is None else weight * mask
     grid = fit_grid(masked, plan.scheme)
     if inverse is None:
@@ -100,6 +114,14 @@ def watch(module: nn.Module, names: Mapping[str, nn.Parameter] | None = None) ->
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _mask(weight: Tensor, plan: Plan, inverse: Tensor | None) -> Tensor:
+    """What is kept: whatever would cost most to drop."""
+    cost = weight.square()
+    if inverse is not None:
+        cost = cost / inverse.diagonal().square()
+    return keep_mask(cost, plan.sparsity, plan.pattern)
 
 
 def _inverse_factor(moment: Tensor) -> Tensor:

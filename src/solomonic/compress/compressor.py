@@ -24,6 +24,7 @@ from solomonic.compress.matrix import VECTOR, QuantisedMatrix
 from solomonic.compress.periodic import periodic
 from solomonic.compress.quantise import Grid, as_matrix, fit_grid
 from solomonic.compress.schedule import cubic, ramp
+from solomonic.core import ConfigError
 
 
 @dataclasses.dataclass
@@ -123,6 +124,41 @@ class Compressor(nn.Module):
         return (
             1 - sum(int(m.sum()) for m in masks) / sum(m.numel() for m in masks) if masks else 0.0
         )
+
+    @torch.no_grad()
+    def begin_from(
+        self, matrices: Mapping[str, QuantisedMatrix], masks: Mapping[str, Tensor]
+    ) -> None:
+        """Begin with matrices that were compressed already: their zeros and scales are fixed, and
+        training has the whole run to find better levels.
+
+        Args:
+            matrices, masks: of `compress_weights` and `choose_masks`, for every matrix; what a
+                mask keeps may be zero now and need not stay so.
+
+        Raises:
+            ConfigError: a matrix or mask is missing, or was made with other settings.
+        """
+        for name, entry in self._entries.items():
+            found, kept, plan = matrices.get(name), masks.get(name), entry.plan
+            if found is None or (plan.sparsity and kept is None):
+                raise ConfigError(f"there is no matrix or mask '{name}' to begin from.")
+            grid = self.grid(name)
+            if found.bits != grid.bits or found.scales.shape != tuple(grid.scales.shape):
+                raise ConfigError(
+                    f"'{name}' has {found.bits} bits and {found.scales.size} scales, not "
+                    f"{grid.bits} and {grid.scales.numel()}; compress it with the same settings."
+                )
+            if kept is not None:
+                self.get_buffer(f"mask__{entry.key}").copy_(kept)
+            self.get_buffer(f"scales__{entry.key}").copy_(torch.from_numpy(found.scales))
+            if found.codebook is not None and plan.scheme.codebook:
+                book = torch.from_numpy(found.codebook)
+                self.get_buffer(f"codebook__{entry.key}").copy_(book)
+            for held in self._held(entry):
+                held.copy_(torch.from_numpy(found.dequantised()))
+        self.masked.fill_(True)
+        self.scaled.fill_(True)
 
     @torch.no_grad()
     def advance(self) -> None:

@@ -5,10 +5,12 @@ on the grid, so that the best checkpoint is never one that only looks good becau
 dense.
 """
 
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from solomonic.compress.compressor import Compressor
@@ -20,6 +22,7 @@ from solomonic.core import Task
 MATRICES = "matrices.safetensors"
 """File beside a saved model with its matrices as integers."""
 _INNER = "inner."
+_ALIGN = 64  # bytes
 
 
 class Compressing(nn.Module):
@@ -29,6 +32,18 @@ class Compressing(nn.Module):
         super().__init__()
         self.inner = inner
         self.compressor = compressor
+
+
+def _share(compressor: Compressor) -> None:
+    """Move masks, scales and counters to memory that processes forked later see too."""
+    buffers = [b for b in compressor.buffers() if b.device.type == "cpu" and b.numel()]
+    starts = [0]
+    for buffer in buffers:
+        starts.append(starts[-1] + -(-buffer.nbytes // _ALIGN) * _ALIGN)
+    memory = mmap.mmap(-1, max(starts[-1], 1))
+    for buffer, start in zip(buffers, starts, strict=False):
+        place = torch.frombuffer(memory, dtype=buffer.dtype, count=buffer.numel(), offset=start)
+        buffer.data = place.view(buffer.shape).copy_(buffer)
 
 
 class CompressedTask:
@@ -46,14 +61,20 @@ class CompressedTask:
         means = getattr(task.model, "shadows", None)
         self.compressor = Compressor(task.model, config, means() if means is not None else None)
         self.model: Any = Compressing(task.model, self.compressor)
+        _share(self.compressor)
 
     def batches(self, position: Mapping[str, Any] | None) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """Those of the task."""
-        return self.task.batches(position)
+        """Those of the task; before each one weights are pruned and put in their bounds.
+
+        Here and not in `loss`, because processes that share the batches of an update call `loss`
+        side by side, and one alone draws batches.
+        """
+        for item in self.task.batches(position):
+            self.compressor.advance()
+            yield item
 
     def loss(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
         """The task's loss of the weights as they are trained, and the regulariser."""
-        self.compressor.advance()
         with self.compressor.training_weights():
             loss, figures = self.task.loss(batch)
         for name, term in self.compressor.terms().items():

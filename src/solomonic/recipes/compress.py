@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from solomonic.compress.config import CompressConfig
-from solomonic.core import CheckpointError, Config, ConfigError
+from solomonic.core import CheckpointError, Config, ConfigError, require
 from solomonic.recipes.settings import sort_settings
 from solomonic.speech.data.online import OnlineConfig
 from solomonic.speech.distill import DistillConfig
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from solomonic.speech.pretrained import SpeechModel
     from solomonic.speech.task import TrainingModel
 
+STARTS = ("calibrated", "dense")
 _FILE = "run.json"
 _PARTS = {
     "compress": CompressConfig,
@@ -67,11 +68,19 @@ class CompressRun(Config):
     distill: DistillConfig = dataclasses.field(
         default_factory=lambda: DistillConfig(hidden_scale=1.0)
     )
+    start: str = "calibrated"
+    """"calibrated": the model is compressed at once, with what recordings say, and trained from
+    there; "dense": zeros and levels come in gradually, by the spans of `compress`."""
+    calibration_batches: int = 24
     copies: int = 1
     """Perturbed copies of the training recordings."""
     held_out: float = 0.05
 
     def __post_init__(self) -> None:
+        require(
+            self.start in STARTS, f"start = '{self.start}' is unknown; use {' or '.join(STARTS)}."
+        )
+        require(self.calibration_batches >= 1, "calibration_batches must be at least 1.")
         # One clock: masks and levels settle over the steps and seconds that training has.
         steps = self.train.steps * self.train.accumulate
         compress = self.compress.replace(steps=steps, max_seconds=self.train.max_seconds)
@@ -133,7 +142,26 @@ def build_task(
         teacher=model.transducer,
         distill=run.distill,
     )
-    return CompressedTask(task, run.compress)
+    compressed = CompressedTask(task, run.compress)
+    if run.start == "calibrated":
+        _begin_calibrated(run, compressed, student, model, banks)
+    return compressed
+
+
+def _begin_calibrated(
+    run: CompressRun,
+    task: "CompressedTask",
+    student: "TrainingModel",
+    model: "SpeechModel",
+    banks: "Banks",
+) -> None:
+    from solomonic.compress.calibrate import choose_masks, compress_weights
+    from solomonic.speech.pretrained import SpeechModel
+
+    now = SpeechModel(student.averaged().cpu(), model.pieces)
+    moments = calibration(now, banks, run.calibration_batches)
+    masks = choose_masks(student, run.compress, moments)
+    task.compressor.begin_from(compress_weights(student, run.compress, moments, masks), masks)
 
 
 def training_model(model: "SpeechModel") -> "TrainingModel":
