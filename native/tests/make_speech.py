@@ -11,10 +11,9 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from speech_tiny import tiny_model  # noqa: E402
-
 from solomonic.speech.device_file import write_device_model  # noqa: E402
 from solomonic.speech.endpoint.head import EndHead, EndHeadConfig  # noqa: E402
+from speech_tiny import tiny_model  # noqa: E402
 
 
 def main() -> None:

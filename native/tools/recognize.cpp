@@ -22,7 +22,8 @@ const char kHelp[] = R"(Usage: solomonic-recognize MODEL.solo [options] RECORDIN
 Write down what is said in WAV files, or in raw audio on standard input ('-').
 WAV: PCM of 8, 16, 24 or 32 bits, or float; any rate; channels are averaged.
 
-  --json            one line of JSON for every event (start, partial words, ends)
+  --json            one line of JSON for every event (start, partial words, ends); with several
+                    recordings a line in front that names the next one
   --partials        show the words so far on standard error while they come
   --lattice FILE    write the lattice messages of all utterances, one after the other
   --phrases FILE    personal words, a phrase a line, with its own boost as in 'kettle :2.5'
@@ -163,6 +164,24 @@ Options read_options(int argc, char** argv) {
   return o;
 }
 
+// A path as JSON; bytes that are no UTF-8 stay as they are.
+std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (const unsigned char c : text) {
+    char code[8];
+    if (c == '"' || c == '\\') {
+      out += '\\';
+      out += char(c);
+    } else if (c < 0x20) {
+      std::snprintf(code, sizeof code, "\\u%04x", c);
+      out += code;
+    } else {
+      out += char(c);
+    }
+  }
+  return out + '"';
+}
+
 // Phrases of a file: one a line, empty lines and lines that begin with # aside.
 void add_phrases(slm_words* words, const char* name, const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -236,6 +255,8 @@ class Program {
   void recognise(const std::string& path) {
     said_.clear();
     live_ = path == "-";
+    if (options_.json && options_.recordings.size() > 1)
+      std::printf("{\"event\": \"recording\", \"audio\": %s}\n", quoted(path).c_str());
     if (live_) {
       read_pipe();
     } else {

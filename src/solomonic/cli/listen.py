@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from solomonic.speech.events import Event
+    from solomonic.speech.native_recognizer import NativeStream
     from solomonic.speech.stream import Stream
 
 _CLEAR = "\r\x1b[K"  # back to the start of the line, and wipe it
@@ -29,7 +30,7 @@ def listen(
     stdin: Annotated[bool, typer.Option("--stdin", help="Raw audio from standard input.")] = False,
     rate: Annotated[int, typer.Option(help="Samples a second.")] = 16000,
     encoding: speech.Encoding = "s16le",
-    model: speech.Model = None,
+    model: speech.AnyModel = None,
     bias: speech.BiasFile = None,
     classes: speech.Classes = None,
     carrier: speech.Carriers = None,
@@ -46,9 +47,8 @@ def listen(
     """
     if stdin and microphone is not None:
         raise ConfigError("--stdin and --microphone exclude each other; give one of them.")
-    recognizer = speech.open_recognizer(model, device, greedy=greedy, beam=beam)
-    words = speech.personal(recognizer, bias, classes, carrier)
-    engine = speech.about(recognizer, model)
+    recognizer = speech.open_any(model, device, greedy=greedy, beam=beam)
+    words, engine = speech.prepared(recognizer, model, bias, classes, carrier)
     stream = recognizer.create_stream(words)
     source = speech.raw_input(encoding) if stdin else _microphone(rate, microphone)
     if verbose:
@@ -77,7 +77,7 @@ class Writer:
         self.live = not json and sys.stderr.isatty()
         self._shown = False
 
-    def show(self, stream: Stream) -> None:
+    def show(self, stream: Stream | NativeStream) -> None:
         """What is new in the stream."""
         for event in stream.events():
             self.event(event)
@@ -118,7 +118,7 @@ def _microphone(rate: int, name: str | None) -> Iterator[np.ndarray]:
     return microphone(rate, device=device)
 
 
-def _finish(stream: Stream, writer: Writer) -> None:
+def _finish(stream: Stream | NativeStream, writer: Writer) -> None:
     """The end of the input: the last word too."""
     stream.input_finished()
     writer.show(stream)

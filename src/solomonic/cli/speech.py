@@ -17,10 +17,17 @@ if TYPE_CHECKING:
     import numpy as np
 
     from solomonic.speech.biasing import Biasing
+    from solomonic.speech.native_recognizer import NativeRecognizer, PersonalWords
     from solomonic.speech.recognizer import Recognizer
 
 Model = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Folder of a speech model (default: our own).")
+]
+AnyModel = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR|FILE", help="Folder of a speech model, or a device file (default: our own)."
+    ),
 ]
 BiasFile = Annotated[
     Path | None, typer.Option("--bias", metavar="FILE", help="Personal words, a phrase a line.")
@@ -64,11 +71,52 @@ def open_recognizer(
     from solomonic.speech.decode import DecodeConfig
     from solomonic.speech.recognizer import Recognizer
 
-    if greedy and beam is not None:
-        raise ConfigError("--greedy keeps one hypothesis, so --beam has no meaning; leave one out.")
+    if model is not None and model.is_file():
+        raise ConfigError(
+            f"{model} is a file, and this command needs the folder of a model; `transcribe` and "
+            "`listen` take device files."
+        )
+    _check_search(greedy, beam)
     given = console.given(beam=beam, nbest=nbest, method="greedy" if greedy else None)
     decode = DecodeConfig(**given)
     return Recognizer.from_pretrained(model, device=console.choose_device(device), decode=decode)
+
+
+def open_any(
+    model: Path | None,
+    device: str = "auto",
+    *,
+    greedy: bool = False,
+    beam: int | None = None,
+    nbest: int | None = None,
+) -> Recognizer | NativeRecognizer:
+    """The same, where a device file is run by the native core, and by nothing else.
+
+    Raises:
+        ConfigError: as `open_recognizer`; or there is no native core here, or another device than
+            the processor is asked for.
+        CheckpointError: as `open_recognizer`.
+    """
+    if model is None or not model.is_file():
+        return open_recognizer(model, device, greedy=greedy, beam=beam, nbest=nbest)
+    _check_installed()
+    from solomonic.speech.native_recognizer import NativeRecognizer
+
+    _check_search(greedy, beam)
+    if device not in ("auto", "cpu"):
+        raise ConfigError(
+            f"a device file runs on the processor, not on --device {device}; leave it out, or give "
+            "the folder of a model."
+        )
+    recognizer = NativeRecognizer(model)
+    given = console.given(beam=beam, nbest=nbest, greedy=1 if greedy else None)
+    recognizer.set(**{f"decode.{name}": value for name, value in given.items()})
+    return recognizer
+
+
+def _check_search(greedy: bool, beam: int | None) -> None:
+    if greedy and beam is not None:
+        raise ConfigError("--greedy keeps one hypothesis, so --beam has no meaning; leave one out.")
 
 
 def _check_installed() -> None:
@@ -95,10 +143,38 @@ def personal(
         DataError: a file cannot be read or a phrase cannot be used.
         ConfigError: a --class without '=', or classes and carriers that do not fit.
     """
-    from solomonic.speech.biasing import Biasing, read_phrases
-
-    if bias is None and not classes and not carriers:
+    named = _entries(classes)
+    if bias is None and not named and not carriers:
         return None
+    from solomonic.speech.biasing import Biasing
+
+    phrases = () if bias is None else bias
+    return Biasing(phrases, named, carriers or (), pieces=recognizer.model.pieces)
+
+
+def personal_native(
+    bias: Path | None, classes: list[str] | None, carriers: list[str] | None
+) -> PersonalWords | None:
+    """The same for the native recogniser, which compiles them when a stream is made.
+
+    Raises:
+        DataError: a file cannot be read.
+        ConfigError: a --class without '='.
+    """
+    named = _entries(classes)
+    if bias is None and not named and not carriers:
+        return None
+    from solomonic.speech.biasing import read_phrases
+    from solomonic.speech.native_recognizer import PersonalWords
+
+    phrases = () if bias is None else read_phrases(bias)
+    return PersonalWords(phrases=phrases, classes=named, carriers=carriers or ())
+
+
+def _entries(classes: list[str] | None) -> dict[str, Any]:
+    """The entries of each class from its file."""
+    from solomonic.speech.biasing import read_phrases
+
     named: dict[str, Any] = {}
     for pair in classes or []:
         name, equals, file = pair.partition("=")
@@ -108,8 +184,43 @@ def personal(
         if name in named:
             raise ConfigError(f"--class {name} is given twice; put all entries into one file.")
         named[name] = read_phrases(file)
-    phrases = () if bias is None else bias
-    return Biasing(phrases, named, carriers or (), pieces=recognizer.model.pieces)
+    return named
+
+
+def prepared(
+    recognizer: Recognizer | NativeRecognizer,
+    model: Path | None,
+    bias: Path | None,
+    classes: list[str] | None,
+    carriers: list[str] | None,
+) -> tuple[Any, dict[str, Any]]:
+    """Personal words as this recogniser takes them (None: there are none), and what runs.
+
+    Raises:
+        DataError, ConfigError: as `personal`.
+    """
+    from solomonic.speech.recognizer import Recognizer
+
+    if isinstance(recognizer, Recognizer):
+        return personal(recognizer, bias, classes, carriers), about(recognizer, model)
+    return personal_native(bias, classes, carriers), about_native(recognizer)
+
+
+def about_native(recognizer: NativeRecognizer) -> dict[str, Any]:
+    """`about` of a device file."""
+    found = recognizer.describe()
+    settings, kernels = found["settings"], found["kernels"]
+    greedy = settings["decode.greedy"]
+    return {
+        "model": str(recognizer.path),
+        "parameters": found["parameters"],
+        "weights": "packed",
+        "device": "cpu",
+        "search": "greedy" if greedy else f"beam of {settings['decode.beam']}",
+        "end_pointer": found["end_pointer"],
+        "runtime": f"native core, {kernels}",
+        "kernels": [f"features, networks, search and end-pointers: the native core ({kernels})"],
+    }
 
 
 def about(recognizer: Recognizer, model: Path | None) -> dict[str, Any]:
@@ -123,6 +234,7 @@ def about(recognizer: Recognizer, model: Path | None) -> dict[str, Any]:
         "device": str(net.transducer.joint.bias.device),
         "search": "greedy" if decode.method == "greedy" else f"beam of {decode.beam}",
         "end_pointer": "rules" if net.end is None else "model and rules",
+        "runtime": "python",
         "kernels": kernel_paths(recognizer),
     }
 

@@ -15,8 +15,8 @@ from solomonic.cli.options import Device
 from solomonic.core import ConfigError, SolomonicError
 
 if TYPE_CHECKING:
-    from solomonic.speech.biasing import Biasing
     from solomonic.speech.lattice import Lattice
+    from solomonic.speech.native_recognizer import NativeRecognizer
     from solomonic.speech.recognizer import Recognizer
     from solomonic.speech.result import Result
 
@@ -37,7 +37,7 @@ def transcribe(
         list[Path],
         typer.Argument(help="Audio files; '-' reads raw samples from standard input."),
     ],
-    model: speech.Model = None,
+    model: speech.AnyModel = None,
     bias: speech.BiasFile = None,
     classes: speech.Classes = None,
     carrier: speech.Carriers = None,
@@ -59,13 +59,14 @@ def transcribe(
 ) -> None:
     """Write down what is said in recordings.
 
+    A device file (model.solo) is recognised by the native core, and by nothing else.
+
     A recording that cannot be read does not stop the others: it gets a line on standard error, and
     the exit status is 2.
     """
     _check(audio, form, lattice_format, out)
-    recognizer = speech.open_recognizer(model, device, greedy=greedy, beam=beam, nbest=nbest)
-    words = speech.personal(recognizer, bias, classes, carrier)
-    engine = speech.about(recognizer, model)
+    recognizer = speech.open_any(model, device, greedy=greedy, beam=beam, nbest=nbest)
+    words, engine = speech.prepared(recognizer, model, bias, classes, carrier)
     if verbose:
         speech.tell(engine)
     if out is not None:
@@ -102,12 +103,12 @@ class Shown:
         self,
         path: Path,
         result: Result,
-        recognizer: Recognizer,
+        recognizer: Recognizer | NativeRecognizer,
         several: bool,
         nbest: int | None,
     ) -> None:
         self.path, self.result, self.several, self.nbest = path, result, several, nbest
-        self.frame_seconds = recognizer.model.transducer.config.frame_seconds
+        self.frame_seconds = recognizer.frame_seconds
 
     def as_format(self, form: str, lattice_format: str, engine: dict[str, Any]) -> str | bytes:
         """The text, with its last newline, or the bytes of a message."""
@@ -190,9 +191,9 @@ def _check(audio: list[Path], form: str, lattice_format: str, out: Path | None) 
 
 
 def _recognise(
-    recognizer: Recognizer,
+    recognizer: Recognizer | NativeRecognizer,
     path: Path,
-    words: Biasing | None,
+    words: Any,
     raw: tuple[int, str],
     endpointing: bool,
 ) -> Result:

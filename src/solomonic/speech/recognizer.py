@@ -85,6 +85,11 @@ class Recognizer:
         model = load_speech_model(SHIPPED if path is None else path, device)
         return cls(model, decode, endpoint)
 
+    @property
+    def frame_seconds(self) -> float:
+        """Seconds of audio that one encoder frame stands for."""
+        return self.model.transducer.config.frame_seconds
+
     def create_stream(
         self,
         bias: Sequence[str] | Biasing | None = None,

@@ -3,6 +3,10 @@
 docs/updates.md is the page about it.
 """
 
+from solomonic.compress.delta.errors import AppliedError as AppliedError
+from solomonic.compress.delta.errors import DamagedUpdateError as DamagedUpdateError
+from solomonic.compress.delta.errors import NewerUpdateError as NewerUpdateError
+from solomonic.compress.delta.errors import WrongBaseError as WrongBaseError
 from solomonic.compress.delta.files import diff_files as diff_files
 from solomonic.compress.delta.files import patch_files as patch_files
 from solomonic.compress.delta.rules import HashRule as HashRule

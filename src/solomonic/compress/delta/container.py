@@ -23,7 +23,7 @@ import struct
 import zlib
 from typing import Any, NoReturn
 
-from solomonic.core import CheckpointError
+from solomonic.compress.delta.errors import DamagedUpdateError, NewerUpdateError
 
 MAGIC = b"\x93SOLU\r\n\x1a"
 VERSION = 1
@@ -64,16 +64,17 @@ def read_update(data: bytes, name: str) -> Update:
     """The reverse; `name` is for the message.
 
     Raises:
-        CheckpointError: cut short, corrupted, foreign or newer.
+        DamagedUpdateError: cut short, corrupted or foreign.
+        NewerUpdateError: its version is unknown here.
     """
 
     def refuse(at: int, why: str) -> NoReturn:
-        raise CheckpointError(f"{name}, byte {at}: {why}; copy the update again.")
+        raise DamagedUpdateError(f"{name}, byte {at}: {why}; copy the update again.")
 
     if not data or data[: len(MAGIC)] != MAGIC[: len(data)]:
         refuse(0, "this is no update (its first bytes are others)")
     if len(data) >= 12 and (version := int.from_bytes(data[8:12], "little")) > VERSION:
-        raise CheckpointError(
+        raise NewerUpdateError(
             f"{name}, byte 8: the update has version {version} and this program reads up to "
             f"{VERSION}; update solomonic."
         )

@@ -18,6 +18,8 @@ from solomonic.core import CheckpointError, require
 
 _HEAD = struct.Struct("<BBIII")  # kind, shift, seed or rank, length of the numbers, bytes of them
 _MOST_SHIFT = 24
+FIXED_ZEROS = ("2:4", "unstructured")
+"""Patterns in which no weight becomes zero either: a zero more would be a place to tell."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,7 +79,10 @@ def moved(matrix: QuantisedMatrix, rule: Rule) -> QuantisedMatrix:
     half = 1 << rule.shift >> 1
     steps = (rule.change(matrix.levels.shape) + half) >> rule.shift
     levels = np.clip(matrix.levels + steps, -matrix.largest, matrix.largest)
-    levels = np.where(movable(matrix), levels, matrix.levels).astype(np.int8)
+    stays = ~movable(matrix)
+    if matrix.pattern in FIXED_ZEROS:
+        stays |= levels == 0
+    levels = np.where(stays, matrix.levels, levels).astype(np.int8)
     return dataclasses.replace(matrix, levels=levels)
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from solomonic.compress.delta.container import SECTIONS, Update, read_update, write_update
+from solomonic.compress.delta.errors import AppliedError, DamagedUpdateError, WrongBaseError
 from solomonic.compress.delta.rules import Rule, read_rule, write_rule
 from solomonic.compress.delta.tables import read_symbols, write_symbols
 from solomonic.compress.delta.tensors import (
@@ -105,7 +106,7 @@ def apply_update(
     """The new device file; the names are for messages.
 
     Raises:
-        CheckpointError: the update is damaged or newer, or the file is not the one it applies to.
+        CheckpointError: one of the classes of errors.py, or the file is no device file.
     """
     found = read_update(update, name)
     _check_base(found, old, name, old_name)
@@ -115,7 +116,7 @@ def apply_update(
         before = parse_pack(old, old_name)
         result = _Reader(found, before, name).file()
     if _identity(result) != found.result:
-        raise CheckpointError(
+        raise DamagedUpdateError(
             f"{name} does not give the model that it announces (SHA-256 {found.result.hex()}); "
             "nothing was written, make the update again."
         )
@@ -132,10 +133,10 @@ def _check_base(found: Update, old: bytes, name: str, old_name: str) -> None:
     if base == found.base:
         return
     if base == found.result:
-        raise CheckpointError(
+        raise AppliedError(
             f"{old_name} is what {name} makes already; there is nothing left to apply."
         )
-    raise CheckpointError(
+    raise WrongBaseError(
         f"{name} applies to the model {found.base.hex()[:16]} and {old_name} is "
         f"{base.hex()[:16]}; give the file that the update was made from."
     )
@@ -226,7 +227,7 @@ class _Reader:
 
     def _refuse(self, section: str, why: str, error: Exception) -> NoReturn:
         at = self._update.offsets[SECTIONS.index(section)]
-        raise CheckpointError(
+        raise DamagedUpdateError(
             f"{self._name}, byte {at} (section '{section}'): {why.rstrip('.')}; make the update "
             "again."
         ) from error
@@ -238,7 +239,7 @@ def _whole(update: Update, name: str) -> bytes:
         data = inflate.decompress(update.text, int(update.words["whole"]) + 1)
     except _DAMAGE as error:
         at = update.offsets[1]
-        raise CheckpointError(f"{name}, byte {at}: the new file cannot be read.") from error
+        raise DamagedUpdateError(f"{name}, byte {at}: the new file cannot be read.") from error
     return data
 
 
