@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "module.h"
+#include "runtime/context.h"
 #include "runtime/error.h"
 #include "runtime/matrix.h"
 
@@ -104,20 +105,68 @@ std::vector<std::unique_ptr<PackedMatrix>> in_arena(
   return out;
 }
 
-// Seconds that x takes through each of `matrices` in turn, `times` times, on one thread; x is
-// quantised anew for each of them, as a layer would have to.
+// Seconds that x takes through the chain of `matrices`, `times` times, on one thread. Each quantises
+// what it reads, as a layer would have to: the outputs before it if they fit, else x.
 double time_chain(const std::vector<PackedMatrix*>& matrices, Rows x, int times) {
   slm::Threads team(1);
-  std::vector<float> y;
+  const int rows = int(x.shape(0));
+  std::vector<float> y, other;
   for (const PackedMatrix* one : matrices) {
     if (int64_t(x.shape(1)) != one->matrix().inputs()) slm::refuse("x does not fit a matrix.");
     y.resize(std::max(y.size(), x.shape(0) * size_t(one->matrix().outputs())));
   }
+  other.resize(y.size());
   const auto begin = std::chrono::steady_clock::now();
-  for (int i = 0; i < times; i++)
-    for (PackedMatrix* one : matrices) one->run(x.data(), int(x.shape(0)), y.data(), false, team);
+  for (int i = 0; i < times; i++) {
+    const float* from = x.data();
+    for (PackedMatrix* one : matrices) {
+      one->run(from, rows, y.data(), false, team);
+      y.swap(other);
+      from = one->matrix().outputs() == one->matrix().inputs() ? other.data() : x.data();
+    }
+  }
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
+
+// Layers of LSTM over packed matrices, one frame a call, on one thread: for measurements.
+class PackedLstm {
+ public:
+  // matrices: the input and the recurrent one of each layer, (4 width, width). They must outlive this.
+  explicit PackedLstm(std::vector<PackedMatrix*> matrices) : matrices_(std::move(matrices)) {
+    if (matrices_.empty() || matrices_.size() % 2) slm::refuse("an LSTM has two matrices a layer.");
+    width_ = matrices_[0]->matrix().inputs();
+    for (const PackedMatrix* one : matrices_)
+      if (one->matrix().inputs() != width_ || one->matrix().outputs() != 4 * width_)
+        slm::refuse("the matrices of an LSTM have four times as many outputs as inputs.");
+    lstm_.zero.assign(size_t(4 * width_), 0);
+    gates_.assign(size_t(4 * width_), 0);
+    state_.assign(matrices_.size() * size_t(width_), 0);
+  }
+
+  // x (1, width): the last layer's output (1, width).
+  Floats step(Rows x) {
+    if (x.shape(0) != 1 || int64_t(x.shape(1)) != width_) slm::refuse("x does not fit the LSTM.");
+    const float* from = x.data();
+    for (size_t i = 0; i < matrices_.size(); i += 2) {
+      float* output = state_.data() + i * size_t(width_);
+      matrices_[i]->run(from, 1, gates_.data(), false, team_);
+      matrices_[i + 1]->run(output, 1, gates_.data(), true, team_);
+      slm::lstm_step(lstm_, width_, gates_.data(), output + width_, output);
+      from = output;
+    }
+    auto* y = new float[size_t(width_)];
+    std::memcpy(y, from, size_t(width_) * 4);
+    nb::capsule owner(y, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+    return Floats(y, {1, size_t(width_)}, owner);
+  }
+
+ private:
+  std::vector<PackedMatrix*> matrices_;
+  int width_ = 0;
+  slm::Threads team_{1};
+  slm::Lstm lstm_;
+  std::vector<float> gates_, state_;  // state: output and cell of each layer
+};
 
 // The tiles that the C++ side makes of levels (outputs, inputs).
 nb::bytes pack_levels(const std::string& format,
@@ -152,11 +201,16 @@ void bind_packed(nb::module_& module) {
       .def("row", &PackedMatrix::row, nb::arg("output"), "Weights (K) of an output.")
       .def_prop_ro("stored", [](const PackedMatrix& m) { return m.matrix().stored(); },
                    "Weights that are multiplied for one row of x.");
+  nb::class_<PackedLstm>(module, "PackedLstm", "Layers of LSTM over packed matrices.")
+      .def(nb::init<std::vector<PackedMatrix*>>(), nb::arg("matrices"), nb::keep_alive<1, 2>(),
+           "matrices: the input's and the recurrent one of each layer, (4 width, width).")
+      .def("step", &PackedLstm::step, nb::arg("x"),
+           "x (1, width) is one frame; returns the last layer's output (1, width).");
   module.def("packed_levels", pack_levels, nb::arg("format"), nb::arg("levels"));
   module.def("packed_arena", in_arena, nb::arg("parts"), nb::arg("times") = 1,
              "PackedMatrix of (format, outputs, inputs, data, scales), `times` copies, in one arena.");
   module.def("packed_chain", time_chain, nb::arg("matrices"), nb::arg("x"), nb::arg("times") = 1,
-             "Seconds of x (M, K) through each matrix in turn, `times` times, on one thread.");
+             "Seconds of x (M, K) through a chain of matrices, `times` times, on one thread.");
   module.def("count_macs", slm::count_macs, nb::arg("on"),
              "Switch counting of multiplications on, from zero, or off.");
   module.def(

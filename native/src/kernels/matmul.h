@@ -26,6 +26,11 @@ SLM_INLINE void put(float* y, const vf* acc, int valid, bool add) {
   }
 }
 
+// Asks for weights of few bits that one row of x will meet a page from here: the processor's own
+// prefetching ends with each page. Asking past the last weights is harmless. In 8 bits it gains
+// nothing.
+SLM_INLINE void fetch(const char* w) { __builtin_prefetch((const char*)((uintptr_t)w + 4096)); }
+
 // kStep: inputs of a 32-bit lane; kX: bytes of x they take; kShift: levels come 2^kShift too large.
 struct F32 {
   static constexpr int kStep = 1, kBlock = 512, kX = 4, kShift = 0;
@@ -91,6 +96,9 @@ SLM_INLINE void sweep(typename T::Acc (&acc)[R][V], const char* x, int64_t ldx, 
     typename T::Acc odd[V] = {};
     int k = 0;
     for (; k + 2 <= lanes32; k += 2) {
+      if (T::kX == 8)
+#pragma GCC unroll 8
+        for (int at = 0; at < 8 * kPanel; at += 64) fetch(w + (int64_t)k * 4 * kPanel + at);
 #pragma GCC unroll 16
       for (int v = 0; v < V; v++) {
         acc[0][v] = T::dot(acc[0][v], x + T::kX * k, w + (int64_t)k * 4 * kPanel + v * 4 * kLanes);
@@ -183,6 +191,9 @@ SLM_INLINE void tile_u4(const Product& p, int row, int column) {
     vi acc[R][V] = {}, odd[V] = {};  // one row: sums would wait for each other
     const int left = steps - g * (kGroup / 8);  // the last group may be shorter
     for (int k = 0; k < (left < kGroup / 8 ? left : kGroup / 8); k++) {
+      if (R == 1)
+#pragma GCC unroll 8
+        for (int at = 0; at < 4 * V * kLanes; at += 64) fetch(w + at);
 #pragma GCC unroll 16
       for (int v = 0; v < V; v++) {
         const vi both = load_i(w + v * 4 * kLanes);

@@ -73,6 +73,9 @@ SLM_INLINE void tile_s24(const Product& p, int row, int column) {
   const char* x = (const char*)p.x + row * p.ldx;
   vi acc[R][V] = {};
   for (int s = 0; s < steps; s++) {
+    if (R == 1)
+#pragma GCC unroll 20
+      for (int line = 0; line < Words * 4 * V * kLanes; line += 64) fetch(w + line);
 #pragma GCC unroll 16
     for (int v = 0; v < V; v++) {
       const vi bits = load_i(w + v * 4 * kLanes);
@@ -193,8 +196,10 @@ SLM_INLINE void block_v16(const Product& p, int row, int column, const uint8_t* 
   int s = 0;
   for (; s + sums <= steps; s += sums)
 #pragma GCC unroll 4
-    for (int u = 0; u < sums; u++)
+    for (int u = 0; u < sums; u++) {
+      fetch(w + (int64_t)(s + u) * 64);
       step_v16<Inputs, R, V>(acc[u], x + (int64_t)(s + u) * Inputs, ldx, w + (int64_t)(s + u) * 64);
+    }
   for (; s < steps; s++)
     step_v16<Inputs, R, V>(acc[0], x + (int64_t)s * Inputs, ldx, w + (int64_t)s * 64);
   if (p.macs) *p.macs += (int64_t)steps * Inputs * kVector * R;
