@@ -89,16 +89,16 @@ def test_what_inspect_says_adds_up(cli: Cli, tiny: Path, tmp_path: Path) -> None
         parts = [count for name, count in second.items() if name != "all"]
         assert sum(parts) == pytest.approx(second["all"])
         assert record["memory"]["weights"] > 0 and record["memory"]["stream"] > 0
-    # By hand: 100 frames a second, three of which are read at once and two of those joined.
-    macs = {tensor["name"].removeprefix("transducer."): tensor["macs"] for tensor in one["tensors"]}
-    by_hand = 0.0
-    for name, count in macs.items():
-        if name.startswith(("encoder.embed.", "encoder.front.")):
-            by_hand += count * 100 / 3
-        elif name.startswith("encoder."):
-            by_hand += count * 100 / 6
-    assert one["macs_per_second"]["encoder"] == pytest.approx(by_hand)
-    assert two["macs_per_second"]["encoder"] < 0.7 * one["macs_per_second"]["encoder"]
+        # By hand: 100 frames a second, three of which are read at once and two of those joined.
+        by_hand = 0.0
+        for tensor in record["tensors"]:
+            name = tensor["name"].removeprefix("transducer.")
+            if name.startswith(("encoder.embed.", "encoder.front.")):
+                by_hand += tensor["macs"] * 100 / 3
+            elif name.startswith("encoder."):
+                by_hand += tensor["macs"] * 100 / 6
+        assert second["encoder"] == pytest.approx(by_hand)
+    assert two["macs_per_second"]["encoder"] < 0.9 * one["macs_per_second"]["encoder"]
     shown = cli("inspect", half)
     assert shown.status == 0 and "products for a second of audio" in shown.out
 
