@@ -3,6 +3,7 @@
 #   make test    the test suite (ARGS='-k hooks' to choose)         make docs    the pages, into site/
 #   make bench   the benchmarks (ARGS='...')                        make clean   remove what was built
 #   make native-test  the C++ core alone, with and without sanitizers
+#   make native-arm64 the same for 64-bit ARM, under qemu (ARGS='speech_' to choose tests)
 #   make wheel        a wheel for this machine and a source package, into dist/
 
 PYTHON ?= python3
@@ -23,7 +24,7 @@ JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench lint format docs clean native-test native-plain native-sanitized wheel
+.PHONY: help demo test bench lint format docs clean native-test native-plain native-sanitized native-arm64 wheel
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -58,6 +59,9 @@ native-plain native-sanitized:
 	$(CMAKE) -S native -B build/$@ -DSLM_PYTHON=OFF -DSLM_TESTS=ON -DSLM_SANITIZE=$(SLM_SANITIZE)
 	$(CMAKE) --build build/$@ --parallel $(JOBS)
 	cd build/$@ && ctest --output-on-failure $(ARGS)
+
+native-arm64:
+	native/cross/arm64.sh build/$@ $(ARGS)
 
 wheel: $(VENV)/.installed
 	rm -rf dist

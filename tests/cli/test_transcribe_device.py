@@ -44,7 +44,8 @@ def test_text_json_and_lattices(cli: Cli, audio: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ("--format", "lattice", "--lattice-format", "wire", "--out", out)
     assert cli("transcribe", audio, "--model", MODEL, *options).status == 0
-    assert decode_message((out / "two.slm").read_bytes()).lattice.arcs > 1
+    lattice = decode_message((out / "two.slm").read_bytes()).lattice
+    assert lattice is not None and lattice.arcs > 1
 
 
 def test_it_says_what_runs(cli: Cli, audio: Path) -> None:

@@ -408,6 +408,7 @@ def test_arm64_says_the_same(bits: int, shipped: Path, tmp_path: Path) -> None:
         if bits == 32:
             assert there == here
         ours, theirs = decode_message(here).lattice, decode_message(there).lattice
+        assert ours is not None and theirs is not None
         assert theirs.symbols == ours.symbols
         assert np.array_equal(theirs.labels, ours.labels)
         assert np.array_equal(theirs.targets, ours.targets)
