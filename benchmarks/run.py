@@ -18,6 +18,7 @@ NAMES = {
     "asr": "a speech model on all test sets: errors, lattices, time by part (half an hour)",
     "compression": "errors against bytes: bits, zeros, calibrated, trained (half an hour)",
     "asr_peers": "digits and commands against pocketsphinx, clean and in noise (20 minutes)",
+    "recogniser": "the native recogniser: time, memory, first words, two hours (five minutes)",
     "endpointing": "early cuts, latency and time saved over pauses put inside (ten minutes)",
     "personal_words": "names never heard in training, by search and by attention (half an hour)",
     "language": "bits per byte at equal parameters and tokens (hours; needs ../shared/data)",
