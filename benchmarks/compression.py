@@ -64,10 +64,10 @@ class Row(NamedTuple):
 
 
 ROWS = (
-    Row("8 bits", "after training", None),
-    Row("4 bits", "after training", CompressConfig()),
+    Row("8 bits", "rounded", None),
+    Row("4 bits", "rounded", CompressConfig()),
     Row("4 bits, calibrated", "calibrated", CompressConfig(), calibrated=True),
-    Row("4 bits, 50% zeros", "after training", CompressConfig(sparsity=0.5, pattern="vec16")),
+    Row("4 bits, 50% zeros", "rounded", CompressConfig(sparsity=0.5, pattern="vec16")),
     Row(
         "4 bits, 50% zeros, calibrated",
         "calibrated",

@@ -20,8 +20,8 @@ def row(name: str, kind: str, size: int, **errors: float) -> dict[str, Any]:
 
 
 ROWS = [
-    row("8 bits", "after training", 6_000_000, AN4=0.1, digits=0.08),
-    row("4 bits", "after training", 3_000_000, AN4=0.11, digits=0.1),
+    row("8 bits", "rounded", 6_000_000, AN4=0.1, digits=0.08),
+    row("4 bits", "rounded", 3_000_000, AN4=0.11, digits=0.1),
     row("random", "random zeros", 1_900_000, AN4=1.05, digits=0.9),
     row("trained", "trained", 1_900_000, AN4=0.1, digits=0.0),
 ]
@@ -38,7 +38,7 @@ def test_every_row_is_a_point_of_every_test_set(results: Path) -> None:
     points = tradeoff.load_points(results)
     assert len(points) == 8
     first = points[0]
-    assert (first.name, first.kind, first.bytes) == ("8 bits", "after training", 6_000_000)
+    assert (first.name, first.kind, first.bytes) == ("8 bits", "rounded", 6_000_000)
     assert (first.test, first.wer) == ("AN4", 0.1)
     assert (first.low, first.high) == pytest.approx((0.08, 0.12))
 
@@ -52,10 +52,10 @@ def test_points_stand_where_they_belong(
     first, second = drawn[0].axes
     assert (first.get_title("left"), second.get_title("left")) == ("AN4", "digits")
     lines = {bars.get_label(): bars.lines[0] for bars in first.containers}
-    assert lines.keys() == {"after training", "random zeros", "trained"}
+    assert lines.keys() == {"rounded", "random zeros", "trained"}
     # Sorted by size, in MB and percent.
-    assert lines["after training"].get_xdata().tolist() == [3.0, 6.0]
-    assert lines["after training"].get_ydata().tolist() == pytest.approx([11.0, 10.0])
+    assert lines["rounded"].get_xdata().tolist() == [3.0, 6.0]
+    assert lines["rounded"].get_ydata().tolist() == pytest.approx([11.0, 10.0])
     faultless = {bars.get_label(): bars.lines[0] for bars in second.containers}["trained"]
     assert faultless.get_ydata()[0] > 0  # no error at all has a place too
 

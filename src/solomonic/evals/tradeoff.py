@@ -2,7 +2,7 @@
 
 The points come from a result file of `benchmarks/compression.py`, a JSON object whose "rows" have
 
-    {"name": "4 bits, 50% zeros", "kind": "after training", "bytes": 1873024,
+    {"name": "4 bits, 50% zeros", "kind": "rounded", "bytes": 1873024,
      "errors": {"AN4": {"greedy": {"wer": 0.105, "low": 0.08, "high": 0.13}}}}
 
 Errors are shares; "low" and "high" may be missing. Rows of one kind are joined by a line.
@@ -18,7 +18,7 @@ from solomonic.core import DataError
 from solomonic.evals.output import save_figure
 from solomonic.evals.plots import COLOURS, MARKERS
 
-_TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200)  # percent
+_TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)  # percent
 _LEAST = 0.2  # percent; where no error would be, on an axis that has no zero
 
 

@@ -155,13 +155,16 @@ def _begin_calibrated(
     model: "SpeechModel",
     banks: "Banks",
 ) -> None:
+    from torch import nn
+
     from solomonic.compress.calibrate import choose_masks, compress_weights
     from solomonic.speech.pretrained import SpeechModel
 
     now = SpeechModel(student.averaged().cpu(), model.pieces)
     moments = calibration(now, banks, run.calibration_batches)
-    masks = choose_masks(student, run.compress, moments)
-    task.compressor.begin_from(compress_weights(student, run.compress, moments, masks), masks)
+    whole = nn.ModuleDict({"transducer": now.transducer})
+    masks = choose_masks(whole, run.compress, moments)
+    task.compressor.begin_from(compress_weights(whole, run.compress, moments, masks), masks)
 
 
 def training_model(model: "SpeechModel") -> "TrainingModel":
