@@ -68,16 +68,21 @@ class Move(nn.Module):
 
 
 class MaskMove(Move):
-    """Few levels move, each by at least one: those that training moves most."""
+    """Few levels move: those that training moves most."""
 
     kept: Tensor
 
     def __init__(self, matrix: QuantisedMatrix) -> None:
         super().__init__(matrix)
         self.delta = nn.Parameter(torch.zeros_like(self.levels))
-        self.register_buffer("kept", torch.zeros_like(self.free))
-        self.chosen = False
-        """Until a choice is made all levels move, by fractions."""
+        self.register_buffer("kept", self.free.clone())
+        self.whole = False
+        """Until this is set levels move by fractions."""
+
+    @torch.no_grad()
+    def begin(self, weight: Tensor) -> None:
+        """Move to these weights (N, K)."""
+        self.delta.copy_((weight / self.steps - self.levels) * self.free)
 
     def score(self) -> Tensor:
         """(N, K) how far training moved each weight."""
@@ -85,22 +90,20 @@ class MaskMove(Move):
 
     def choose(self, threshold: float) -> None:
         """Keep the changes above `threshold` and no other."""
-        self.chosen = True
         self.kept = self.score() > threshold
 
     def change(self) -> Tensor:
-        if not self.chosen:
-            return self.delta * self.free
-        whole = self._whole()
-        return self.delta * self.free + (whole - self.delta * self.free).detach()
+        wanted = self.delta * self.free
+        change = self._whole() if self.whole else wanted * self.kept
+        # What is not kept has gradients too, so that it can be chosen later.
+        return wanted + (change - wanted).detach()
 
     def finish(self) -> tuple[QuantisedMatrix, Rule | None]:
         levels = self.within(self.levels + self._whole())
         return dataclasses.replace(self.matrix, levels=levels.cpu().to(torch.int8).numpy()), None
 
     def _whole(self) -> Tensor:
-        delta = self.delta.detach()
-        return delta.sign() * delta.abs().round().clamp(min=1) * self.kept
+        return self.delta.detach().round() * self.kept
 
 
 class RuleMove(Move):

@@ -23,6 +23,8 @@ KINDS = ("mask", "hash", "low-rank")
 _HEAD_BYTES, _WORD_BYTES = 200, 25  # header and tables; words of each matrix; about
 _NUMBER_BITS = 6.5  # of a number of a rule, about
 _TRIES = 12
+_MEASURED = 5  # times that an update's size is measured while it settles
+_MARGIN = 0.97  # of the budget is aimed at: moves that grow take more bytes
 
 Matrices = Mapping[str, QuantisedMatrix]
 Rules = Mapping[str, Rule]
@@ -41,14 +43,15 @@ class UpdateConfig(Config):
     kind: str = "mask"
     """"mask": few levels change; "hash": few numbers that all levels share; "low-rank"."""
     steps: int = 400
-    free: float = 0.4
-    """Share of the steps in which all levels of a "mask" move, before the most moved are chosen."""
-    settle: float = 0.3
-    """Share of the steps at the end in which the choice stays."""
-    rechoose: int = 10
+    free: float = 0.2
+    """Share of the steps in which all levels of a "mask" move; then the most moved are chosen, ever
+    fewer of them."""
+    settle: float = 0.4
+    """Share of the steps at the end in which the choice stays and moves are whole levels."""
+    rechoose: int = 5
     """Steps between two choices."""
     lr: float = 0.003
-    """Of Adam, in shares of the largest level; it falls to a tenth in a straight line."""
+    """Of Adam, in shares of the largest level; it falls to nothing, faster at first."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -84,6 +87,7 @@ def train_update(
     config: UpdateConfig | None = None,
     distil: Callable[[Any], Tensor] | None = None,
     progress: Callable[[int, float], None] | None = None,
+    start: Mapping[str, Tensor] | None = None,
 ) -> TrainedUpdate:
     """Train an update of at most `budget` bytes; `task.model` ends with the new weights.
 
@@ -91,6 +95,8 @@ def train_update(
         base: the old matrices, by the names of the model's parameters. Nothing else is changed.
         distil: a second loss of a batch, of the distance to a model that was trained freely.
         progress: is told the step and its loss.
+        start: weights of a model that was trained freely, by name: what a "mask" begins with, so
+            that the choice among the moves is better from the first on.
 
     Raises:
         ConfigError: a matrix that the model has not, or a budget that nothing fits.
@@ -98,6 +104,8 @@ def train_update(
     config = config or UpdateConfig()
     parameters = _frozen(task.model, base)
     moves = _moves(base, budget, config)
+    if start is not None:
+        _begin(moves, start)
     chooser = _Chooser(moves, budget, measure) if config.kind == "mask" else None
     groups = [
         {"params": list(move.parameters()), "lr": config.lr * move.matrix.largest, "name": name}
@@ -107,12 +115,15 @@ def train_update(
     rates = [group["lr"] for group in optimizer.param_groups]
     batches, losses = task.batches(None), []
     first, last = int(config.free * config.steps), int((1 - config.settle) * config.steps)
+    pause = max((config.steps - last) // _MEASURED, config.rechoose)
     task.model.train()
     for step in range(config.steps):
-        if chooser and (step == first or (first < step <= last and step % config.rechoose == 0)):
-            chooser.choose(again=step == first)
+        if chooser and step >= last and (step - last) % pause == 0:
+            chooser.settle()
+        elif chooser and first <= step < last and (step - first) % config.rechoose == 0:
+            chooser.narrow((step - first + 1) / (last - first))
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * (1 - 0.9 * step / config.steps)
+            group["lr"] = rate * (1 - step / config.steps) ** 2
         weights = _place(moves, parameters)
         batch = next(batches)[0]
         loss, _ = task.loss(batch)
@@ -132,6 +143,17 @@ def train_update(
     return TrainedUpdate(matrices, rules, size, losses)
 
 
+def _begin(moves: Mapping[str, Move], start: Mapping[str, Tensor]) -> None:
+    """Move everything to where free training went."""
+    for name, move in moves.items():
+        require(
+            isinstance(move, MaskMove) and name in start,
+            f"start has no '{name}', or the kind is not 'mask'; leave start out.",
+        )
+        assert isinstance(move, MaskMove)
+        move.begin(start[name])
+
+
 class _Chooser:
     """Keeps as many of the largest moves as fit the budget."""
 
@@ -145,28 +167,37 @@ class _Chooser:
             self.count = max(min(int(room / bits), self._weights), 1)
             bits = math.log2(self._weights / self.count) + 2.5
 
-    def choose(self, again: bool) -> None:
-        """Choose anew; `again`: also measure how many may be chosen."""
-        self._apply()
-        for _ in range(3 if again else 0):
+    def narrow(self, done: float) -> None:
+        """Choose more than fit, of all at first; nearly as many as fit when `done` nears 1."""
+        self._apply(self.count + int((self._weights - self.count) * (1 - done) ** 3))
+
+    def settle(self) -> None:
+        """Moves are whole levels from now on, and as many are chosen as fit by measure."""
+        for move in self._moves.values():
+            move.whole = True
+        for _ in range(2):
+            self._apply(self.count, least=0.5)
+            kept = sum(int(move.kept.sum()) for move in self._moves.values())
             size = self._measure(*_state(self._moves))
-            self.count = max(int(self.count * 0.98 * self._budget / size), 1)
-            self._apply()
+            self.count = max(int(kept * _MARGIN * self._budget / size), 1)
+        self._apply(self.count, least=0.5)
 
     def shrink(self, size: int) -> bool:
         """Choose fewer because `size` bytes were too many; False: there is nothing left."""
         if self.count <= 1:
             return False
-        self.count = max(int(self.count * min(0.98 * self._budget / size, 0.98)), 1)
-        self._apply()
+        self.count = max(int(self.count * min(_MARGIN * self._budget / size, 0.99)), 1)
+        self._apply(self.count, least=0.5)
         return True
 
-    def _apply(self) -> None:
+    def _apply(self, count: int, least: float = 0.0) -> None:
+        """Keep the `count` largest moves, of those above `least` levels: below half a level is
+        none, and what is chosen at that border would only swing to and fro."""
         scores = torch.cat([move.score().flatten() for move in self._moves.values()])
-        place = max(len(scores) - self.count, 1)
+        place = max(len(scores) - count, 1)
         threshold = float(scores.kthvalue(place).values)
         for move in self._moves.values():
-            move.choose(threshold)
+            move.choose(max(threshold, least))
 
 
 def _frozen(model: nn.Module, base: Matrices) -> dict[str, nn.Parameter]:
@@ -248,8 +279,6 @@ def _finish(
     chooser: _Chooser | None,
 ) -> tuple[dict[str, QuantisedMatrix], dict[str, Rule], int]:
     """Whole levels within the budget; fewer changes or coarser numbers until it is met."""
-    if chooser is not None:
-        chooser.choose(again=False)
     size = 0
     for _ in range(_TRIES):
         matrices, rules = _state(moves)
