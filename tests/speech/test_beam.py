@@ -36,6 +36,37 @@ def test_without_limits_it_is_the_exact_sum_over_alignments(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("bonus", [0.7, -0.4])
+def test_the_bonus_is_added_to_every_label_and_to_nothing_else(seed: int, bonus: float) -> None:
+    toy = Toy(seed)
+    acoustic = toy.audio(3)
+    made = decoder(toy, max_symbols=2, label_bonus=bonus)
+    search = decode(made, acoustic)
+    for hyp in search.hyps:
+        tokens = tuple(hyp.prefix.tokens())
+        exact = toy.full_score(acoustic[0], tokens, 2) + bonus * len(tokens)
+        assert hyp.mass == pytest.approx(exact, abs=1e-10)
+    for hypothesis in made.finish(search).nbest[:5]:
+        table = toy.log_probs(acoustic[0], hypothesis.tokens)
+        steps = zip(
+            hypothesis.frames, range(len(hypothesis.tokens)), hypothesis.tokens, strict=True
+        )
+        own = [table[t, u, k] for t, u, k in steps]
+        assert hypothesis.log_probs == pytest.approx(own, abs=1e-10)
+        assert all(0 <= word.confidence <= 1 for word in hypothesis.words)
+
+
+def test_a_bonus_brings_labels_to_greedy_search_too() -> None:
+    counts = []
+    for bonus in (-1.0, 0.0, 1.0):
+        made = [Toy(seed, size=5, sharp=2.0, blank=3.0) for seed in range(10)]
+        config = DecodeConfig(method="greedy", label_bonus=bonus)
+        found = [labels(decode(decoder(toy, config), toy.audio(15))) for toy in made]
+        counts.append(sum(map(len, found)))
+    assert counts[0] < counts[1] < counts[2]
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_a_wide_beam_with_its_pruning_finds_the_best_of_all(seed: int) -> None:
     toy = Toy(seed, sharp=3.0)
     acoustic = toy.audio(4)
@@ -141,6 +172,7 @@ def test_pruning_limits_what_is_kept() -> None:
         ({"max_symbols": 0}, "max_symbols = 0 must be at least 1"),
         ({"state_beam": 0.0}, "state_beam = 0.0 must be above 0"),
         ({"expand_beam": float("nan")}, "expand_beam = nan must be above 0"),
+        ({"label_bonus": INF}, "label_bonus = inf must be a finite number"),
         ({"label_context": -1}, "label_context = -1 must be at least 0"),
         ({"confidence_scale": INF}, "confidence_scale = inf must be a number above 0"),
     ],

@@ -31,8 +31,8 @@ struct Node {
   double surely;          // the same, given that it is no blank
 };
 
-// A path that was merged: its last node, the key of its labels, and how far it was behind, by the
-// score of the single alignment without bias, and by the beam's score.
+// A path that was merged: its last node, the key of its labels, and how far it is behind:
+// without bias, and with it (at most 0).
 struct Alternative {
   uint64_t key;
   int node;

@@ -211,38 +211,43 @@ Search::Hyp Search::emitted(Hyp& hyp, int prefix, double gain, double blank) {
 
 // Take in a hypothesis of the same labels, after the same blank in this frame.
 void Search::add_alignments(Hyp& hyp, const Hyp& other) {
+  const double before = hyp.mass;
   hyp.mass = log_add(hyp.mass, other.mass);
-  if (other.score <= hyp.score) return;
-  hyp.score = other.score;
-  record_.hold(other.node);
-  record_.release(hyp.node);
-  hyp.node = other.node;
+  if (other.score > hyp.score) {
+    hyp.score = other.score;
+    record_.hold(other.node);
+    record_.release(hyp.node);
+    hyp.node = other.node;
+  }
   if (hyp.list < 0) return;
+  // These are alignments of other labels than the alternatives': they fall behind by as much.
+  const double grown = hyp.mass - before;
   const Alternative* all = record_.entries(hyp.list);
   alternatives_.assign(all, all + record_.count(hyp.list));
+  for (Alternative& path : alternatives_) {
+    path.behind -= grown;
+    path.gap -= grown;
+  }
   replace(hyp, alternatives_.data(), int(alternatives_.size()));
 }
 
 // Record the path of `loser`, which path merging ends in favour of `winner`.
 void Search::take_over(Hyp& winner, Hyp& loser) {
   const double behind = loser.mass - winner.mass;
-  const Prefix& prefix = tree_[loser.prefix];
   const double gap = std::min(0.0, total(loser) - total(winner));
   if (gap < -config_.lattice_beam) return;
+  const uint64_t key = tree_[loser.prefix].key;
   alternatives_.clear();
   if (winner.list >= 0) {
     const Alternative* all = record_.entries(winner.list);
     alternatives_.assign(all, all + record_.count(winner.list));
   }
   size_t place = 0;
-  while (place < alternatives_.size() && alternatives_[place].key != prefix.key) place++;
+  while (place < alternatives_.size() && alternatives_[place].key != key) place++;
   const bool known = place < alternatives_.size();
   if (known && behind <= alternatives_[place].behind + kMargin) return;
-  const Alternative path{prefix.key, link(loser), behind, gap};
-  if (known)
-    alternatives_[place] = path;
-  else
-    alternatives_.push_back(path);
+  if (!known) alternatives_.emplace_back();
+  alternatives_[place] = Alternative{key, link(loser), behind, gap};
   if (int(alternatives_.size()) > config_.alternatives) {
     size_t worst = 0;
     for (size_t i = 1; i < alternatives_.size(); i++)

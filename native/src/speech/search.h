@@ -68,9 +68,9 @@ struct Hypothesis {
   std::vector<int> tokens, frames;
   std::vector<double> log_probs;  // of each token
   std::vector<Word> words;        // of `text`
-  double acoustic = 0;            // log-probability of this alignment, blanks included
+  double acoustic = 0;            // log-probability, summed over the alignments that were followed
   double bias = 0;                // what biasing paid
-  double log_prob = 0;            // summed over the alignments that the beam followed
+  double log_prob = 0;            // `acoustic` without the rounding of a path's sum
 };
 
 struct DecodeResult {

@@ -28,7 +28,7 @@ def greedy_frame(search: "Search") -> Steps:
     """Take the best symbol, biased, until it is the blank."""
     (hyp,) = search.hyps
     for round_ in range(search.config.max_symbols + 1):
-        log_probs = yield [hyp.prefix]
+        log_probs = search.scored((yield [hyp.prefix]))
         blank = float(log_probs[0, 0])
         token = 0
         if round_ < search.config.max_symbols:
@@ -36,7 +36,8 @@ def greedy_frame(search: "Search") -> Steps:
         if not token:
             break
         prefix = search.tree.child(hyp.prefix, token)
-        hyp = hyp.emitted(prefix, search.frame, float(log_probs[0, token]), blank)
+        score, bonus = float(log_probs[0, token]), search.config.label_bonus
+        hyp = hyp.emitted(prefix, search.frame, score, blank, bonus)
     search.hyps = [hyp.closed(blank)]
     search.greedy = hyp.prefix
 
@@ -48,7 +49,7 @@ def beam_frame(search: "Search") -> Steps:
     greedy_goes_on = True
     for round_ in range(search.config.max_symbols + 1):
         prefixes = [way.prefix for way in ways]
-        log_probs = yield prefixes
+        log_probs = search.scored((yield prefixes))
         actions = search.biased(log_probs, prefixes)
         for way, blank in zip(ways, log_probs[:, 0].tolist(), strict=True):
             end = way.closed(blank)
@@ -77,9 +78,9 @@ def beam_frame(search: "Search") -> Steps:
             way = ways[row]
             prefix = search.tree.child(way.prefix, token)
             values = log_probs[row]
-            next_ways.append(
-                way.emitted(prefix, search.frame, float(values[token]), float(values[0]))
-            )
+            score, blank = float(values[token]), float(values[0])
+            bonus = search.config.label_bonus
+            next_ways.append(way.emitted(prefix, search.frame, score, blank, bonus))
         ways = next_ways
     search.hyps = _survivors(search, list(closed.values()))
 

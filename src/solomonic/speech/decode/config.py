@@ -24,6 +24,9 @@ class DecodeConfig(Config):
     """Most labels in one frame; then the blank is taken, at its price."""
     expand_beam: float = 5.0
     """A hypothesis goes on only with labels within this of its best next step."""
+    label_bonus: float = 0.0
+    """Added to the score of every label, against the deletions of a model that would rather say
+    nothing; part of acoustic scores."""
     state_beam: float = 8.0
     """Hypotheses further than this behind the best are dropped."""
     label_context: int = 4
@@ -56,6 +59,10 @@ class DecodeConfig(Config):
         for name in ("expand_beam", "state_beam", "lattice_beam", "stable_beam"):
             value = getattr(self, name)
             require(value > 0, f"{name} = {value} must be above 0; float('inf') switches it off.")
+        require(
+            abs(self.label_bonus) < float("inf"),
+            f"label_bonus = {self.label_bonus} must be a finite number.",
+        )
         require(
             0 < self.confidence_scale < float("inf"),
             f"confidence_scale = {self.confidence_scale} must be a number above 0.",

@@ -42,7 +42,7 @@ class Record:
         endings = []
         for hyp in search.hyps:
             node, final = hyp.link(), search.final(hyp.prefix)
-            ending = Ending(hyp, node, hyp.score - node.score, final, hyp.total + final)
+            ending = Ending(hyp, node, hyp.mass - node.score, final, hyp.total + final)
             endings.append(ending)
         endings.sort(key=lambda ending: -ending.score)
         through = _Through({end.node: end.acoustic + end.bias for end in endings})
@@ -56,10 +56,7 @@ class Record:
         self.nodes = _ordered([ending.node for ending in self.endings], self.ways)
 
     def paths(self) -> Iterator[Path]:
-        """Paths by falling score (the beam's, less the gap where each left it), without end.
-
-        The first is the best hypothesis along its best alignment.
-        """
+        """Paths by falling score, without end; the first is the best hypothesis."""
         heap: list[tuple[float, int, Node, _Tail]] = []
         for number, ending in enumerate(self.endings):
             tail = _Tail(None, None, ending.acoustic, ending.bias)
@@ -151,7 +148,7 @@ def forget(search: "Search") -> int:
     Twice the lattice's beam, as the hypothesis that something leads to may itself still catch up.
     """
     beam = 2 * search.config.lattice_beam
-    ends = {hyp.link(): hyp.score - hyp.link().score for hyp in search.hyps}
+    ends = {hyp.link(): hyp.mass - hyp.link().score for hyp in search.hyps}
     through = _Through(ends)
     for hyp in search.hyps:
         if hyp.alternatives:

@@ -7,9 +7,12 @@ silent frame adds nothing: blanks are sums inside the hypotheses, arcs hold them
     joint node      several ways in, all empty: the path of the hypothesis that stayed, and those of
                     the alternatives that path merging ended there
 
-Scores on arcs are those of single alignments (Viterbi), so that a path's sum is the score of that
-path; the beam's own scores are sums over alignments. Each way into a joint node also has a `gap`:
-how far, by the beam's scores, the alternative was behind when it ended.
+A path's sum is the score that the search gives it: the sum over the alignments it followed. Along
+the path itself arcs have the scores of the best single alignment; what the others add stands where
+the path ends, or where path merging ended it: there a path is as far behind the one it joined as
+it was by the search's scores. Until the next label, alignments that come to the path that stayed
+are added to it alone: the others fall behind by as much. So the best path of a lattice is the best
+hypothesis, and the others have the sums over those of their alignments that the search followed.
 """
 
 import math
@@ -23,8 +26,9 @@ MARGIN = 0.5  # nats by which a better alignment of a known alternative must win
 class Way(NamedTuple):
     """A way into a node.
 
-    acoustic: the model's score along it, blanks included; bias: what biasing paid; gap: 0 for the
-    path that stayed, below 0 for others; all nats.
+    acoustic: the model's score along it, blanks included; bias: what biasing paid; gap: how far
+    the path that ended here was behind, both in one: 0 for the path that stayed, below 0 for
+    others; all nats.
     """
 
     source: "Node"
@@ -54,9 +58,9 @@ class Node:
 
 
 class Alternative(NamedTuple):
-    """A path that was merged: its last node, and how far it was behind at that moment.
+    """A path that was merged: its last node, and how far it is behind.
 
-    behind: by the score of the single alignment, without bias. gap: by the beam's score.
+    behind: without bias. gap: with it; at most 0.
     """
 
     node: Node
@@ -110,14 +114,19 @@ class Hyp:
         new.blank = blank
         return new
 
-    def emitted(self, prefix: Prefix, frame: int, log_prob: float, blank: float) -> "Hyp":
-        """The hypothesis after a label, which makes it `prefix`; `blank`: the blank's log-prob."""
-        source, score = self.link(), self.score + log_prob
+    def emitted(
+        self, prefix: Prefix, frame: int, gain: float, blank: float, bonus: float = 0.0
+    ) -> "Hyp":
+        """The hypothesis after a label, which makes it `prefix`.
+
+        `gain`: the label's log-probability and its `bonus`; `blank`: the blank's log-probability.
+        """
+        source, score = self.link(), self.score + gain
         way = Way(source, score - source.score, prefix.bias - self.prefix.bias, 0.0)
         node = Node(frame, prefix.token, score, (way,))
-        node.log_prob = log_prob
-        node.surely = min(0.0, log_prob - math.log1p(-math.exp(min(blank, -1e-9))))
-        return Hyp(prefix, self.mass + log_prob, score, node)
+        node.log_prob = gain - bonus
+        node.surely = min(0.0, node.log_prob - math.log1p(-math.exp(min(blank, -1e-9))))
+        return Hyp(prefix, self.mass + gain, score, node)
 
     def link(self) -> Node:
         """The node that what follows comes from."""
@@ -135,32 +144,33 @@ class Hyp:
 
     def add_alignments(self, other: "Hyp", frame: int) -> None:
         """Take in a hypothesis of the same labels, after the same blank in `frame`."""
-        self.mass = log_add(self.mass, other.mass)
-        if other.score <= self.score:
-            return
-        shift = self.score - other.score
-        self.score, self.node = other.score, other.node
+        before, self.mass = self.mass, log_add(self.mass, other.mass)
+        if other.score > self.score:
+            self.score, self.node = other.score, other.node
         if self.alternatives:
-            moved = {
-                key: Alternative(path.node, path.behind + shift, path.gap)
+            # These are alignments of other labels than theirs: they fall behind by as much.
+            grown = self.mass - before
+            paths = {
+                key: Alternative(path.node, path.behind - grown, path.gap - grown)
                 for key, path in self.alternatives.items()
             }
-            self._replace(moved, frame)
+            self._replace(paths, frame)
 
     def take_over(self, loser: "Hyp", frame: int, beam: float, most: int) -> None:
         """Record the path of `loser`, which path merging ends in favour of this one."""
-        behind = loser.score - self.score
-        if behind + loser.prefix.bias - self.prefix.bias < -beam:
+        behind = loser.mass - self.mass
+        gap = min(0.0, loser.total - self.total)
+        if gap < -beam:
             return
+        key = loser.prefix.key
         known = self.alternatives or {}
-        old = known.get(loser.prefix.key)
+        old = known.get(key)
         if old is not None and behind <= old.behind + MARGIN:
             return
-        gap = min(0.0, loser.total - self.total)
-        paths = {**known, loser.prefix.key: Alternative(loser.link(), behind, gap)}
+        paths = {**known, key: Alternative(loser.link(), behind, gap)}
         if len(paths) > most:
             worst = min(paths, key=lambda key: paths[key].gap)
-            if worst == loser.prefix.key and old is None:
+            if worst == key and old is None:
                 return
             del paths[worst]
         self._replace(paths, frame)

@@ -19,11 +19,11 @@ class Hypothesis:
         frames: the encoder frame in which each was emitted.
         log_probs: the model's log-probability of each.
         words: with times and confidence.
-        acoustic: log-probability of this alignment, blanks included; the score of its path in the
-            lattice.
-        bias: what biasing paid in all.
-        log_prob: log-probability of the tokens, summed over the alignments that the beam followed;
-            for one that path merging had ended, as far behind as it was then.
+        acoustic: log-probability of the tokens, summed over the alignments that the search
+            followed, the bonus of labels included; for one that path merging had ended, as far
+            behind as it was then. The acoustic score of its path in the lattice.
+        bias: what biasing paid in all; that of its path in the lattice.
+        log_prob: `acoustic` once more, without the rounding of a path's sum.
     """
 
     text: str

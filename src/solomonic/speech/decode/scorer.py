@@ -28,7 +28,8 @@ class Scorer:
     """Log-probabilities of the next symbol, from a model that does not change meanwhile.
 
     A joint network with `weight` (V, J) and `bias` (V,) is tanh(acoustic + label) W^T + b and is
-    computed here from a copy of them; any other is called as it is, with tensors.
+    computed here from a copy of them; one with `log_probs` (frame, label vectors) is asked for the
+    normalised rows themselves; any other is called as it is, with tensors.
     """
 
     def __init__(self, model: Any) -> None:
@@ -39,6 +40,7 @@ class Scorer:
         self._start_label = _array(label)[0]
         self.dtype = self._start_label.dtype
         self.size: int = len(self._start_label)
+        self._whole = getattr(self._joint, "log_probs", None)
         weight, bias = getattr(self._joint, "weight", None), getattr(self._joint, "bias", None)
         self._weight: Tensor | None = None
         if isinstance(weight, Tensor) and isinstance(bias, Tensor):
@@ -99,6 +101,11 @@ class Scorer:
             acoustic: the frame (J,) that each stream is at.
             groups: the prefixes that each stream asks for; all have a label vector.
         """
+        if self._whole is not None:
+            return [
+                self._whole(row, [prefix.label for prefix in group])
+                for row, group in zip(acoustic, groups, strict=True)
+            ]
         counts = [len(group) for group in groups]
         ends = np.cumsum(counts).tolist()
         slices = [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]

@@ -92,6 +92,12 @@ class Search:
         """What biasing pays or takes back if the utterance ends here."""
         return 0.0 if self.bias is None else self.bias.final(prefix.bias_state)
 
+    def scored(self, log_probs: np.ndarray) -> np.ndarray:
+        """Scores (n, V) of the next symbol: its log-probability, and the bonus of a label."""
+        if self.config.label_bonus:
+            log_probs[:, 1:] += self.config.label_bonus
+        return log_probs
+
     def biased(self, log_probs: np.ndarray, prefixes: list[Prefix]) -> np.ndarray:
         """Scores of the next symbol (n, V) with what biasing would pay for it."""
         if self.bias is None:
