@@ -14,13 +14,15 @@ NAMES = {
     "gpu": "training and decoding on a CUDA device (refuses without one)",
     "lattice_bytes": "bytes of lattice messages against Opus and PCM (needs a folder of audio)",
     "transducer": "time and memory of the transducer loss against the plain double loop (a minute)",
-    "matvec": "one small matrix by one vector against other runtimes, and an LSTM (three minutes)",
+    "matvec": "one small matrix by one vector against other runtimes, and an LSTM (two minutes)",
     "asr": "a speech model on all test sets: errors, lattices, time by part (half an hour)",
     "compression": "errors against bytes: bits, zeros, calibrated, trained (half an hour)",
     "asr_peers": "digits and commands against pocketsphinx, clean and in noise (20 minutes)",
     "recogniser": "the native recogniser: time, memory, first words, two hours (five minutes)",
+    "branching": "a branching encoder: computation against errors with silences (needs banks)",
     "endpointing": "early cuts, latency and time saved over pauses put inside (ten minutes)",
     "personal_words": "names never heard in training, by search and by attention (half an hour)",
+    "updates": "bytes of exact updates against bsdiff and zstd (half an hour, fine-tunes included)",
     "language": "bits per byte at equal parameters and tokens (hours; needs ../shared/data)",
 }
 ALIASES = {"peers": "speed", "lattice": "lattice_bytes"}

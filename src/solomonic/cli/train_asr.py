@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from solomonic.recipes.asr_data import AsrData
     from solomonic.train import TrainResult
 
-_FIXED = ("model", "task", "online", "copies", "held_out")  # parts that a resumed run keeps
+# Parts that a resumed run keeps.
+_FIXED = ("model", "task", "online", "branching", "copies", "held_out")
 
 
 Data = Annotated[
@@ -201,11 +202,12 @@ def _check_same(stored: AsrRun, run: AsrRun, recipe: str | None) -> None:
         old, new = before[part], now[part]
         if not isinstance(old, dict):
             old, new = {part: old}, {part: new}
-        for name, value in old.items():
-            if new[name] != value:
+        for name in {**old, **new}:
+            value = old.get(name)  # settings of a small branch are only there where it is
+            if new.get(name) != value:
                 raise ConfigError(
-                    f"{name} = {new[name]} differs from {value} of the run being resumed; leave "
-                    "it out or choose another --out."
+                    f"{name} = {new.get(name)} differs from {value} of the run being resumed; "
+                    "leave it out or choose another --out."
                 )
 
 

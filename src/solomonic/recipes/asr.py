@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from solomonic.core import CheckpointError, Config, ConfigError, require
-from solomonic.recipes.asr_data import AsrData, Progress, build_banks, read_sets, statistics
+from solomonic.recipes.asr_data import AsrData, Banks, Progress, build_banks, read_sets, statistics
 from solomonic.recipes.settings import sort_settings
+from solomonic.speech.branching.task import BranchingTaskConfig
 from solomonic.speech.config import TransducerConfig
 from solomonic.speech.data.online import OnlineConfig
 from solomonic.speech.task import SpeechTaskConfig
@@ -27,6 +28,7 @@ _PARTS = {
     "train": TrainConfig,
     "task": SpeechTaskConfig,
     "online": OnlineConfig,
+    "branching": BranchingTaskConfig,
 }
 _TRAIN = TrainConfig(
     steps=12_000,
@@ -52,6 +54,8 @@ class AsrRun(Config):
     train: TrainConfig = _TRAIN
     task: SpeechTaskConfig = dataclasses.field(default_factory=SpeechTaskConfig)
     online: OnlineConfig = dataclasses.field(default_factory=OnlineConfig)
+    branching: BranchingTaskConfig = dataclasses.field(default_factory=BranchingTaskConfig)
+    """Prices of computation and delay; read where the model has a `small_pattern`."""
     copies: int = 2
     """Perturbed copies of the training recordings: speed, rooms, noise, level."""
     held_out: float = 0.05
@@ -79,14 +83,15 @@ class AsrRun(Config):
             raise ConfigError(
                 "a batch of speech is measured in frames, not rows; set frames_per_batch."
             )
-        model, train, task, online, own = sort_settings(
-            settings, self.model, self.train, self.task, self.online, self
+        model, train, task, online, branching, own = sort_settings(
+            settings, self.model, self.train, self.task, self.online, self.branching, self
         )
         return self.replace(
             model=self.model.replace(**model),
             train=self.train.replace(**train),
             task=self.task.replace(**task),
             online=self.online.replace(**online),
+            branching=self.branching.replace(**branching),
             **own,
         )
 
@@ -153,7 +158,6 @@ def build_task(
     import torch
 
     from solomonic.speech.features import FeatureConfig
-    from solomonic.speech.task import TransducerTask
 
     sets, left_out = read_sets(data, run.held_out)
     pieces = _pieces(run, [u.text or "" for item in sets for u in item.train], out, resume, init)
@@ -167,15 +171,7 @@ def build_task(
             (encoder.mean, encoder.deviation), statistics(banks.plain), strict=True
         ):
             buffer.copy_(torch.from_numpy(values))
-    task = TransducerTask(
-        model.to(device),
-        pieces,
-        banks.train,
-        banks.held_out,
-        banks.noises,
-        run.task,
-        run.online,
-    )
+    task = _task(run, model.to(device), pieces, banks)
     counted = " (copies counted)" if run.copies else ""
     left_out |= {f"{reason}{counted}": count for reason, count in task.left_out.items()}
     frames = sum(int(bank.lengths.sum()) for bank in banks.plain)
@@ -263,16 +259,32 @@ def _model(run: AsrRun, init: Path | None) -> "TrainingModel":
         return TrainingModel(net)
 
 
+def _task(
+    run: AsrRun, model: "TrainingModel", pieces: "WordPieces", banks: Banks
+) -> "TransducerTask":
+    """The task of the model's kind."""
+    from solomonic.speech.branching.task import BranchingTransducerTask
+    from solomonic.speech.task import TransducerTask
+
+    given = (model, pieces, banks.train, banks.held_out, banks.noises, run.task, run.online)
+    if run.model.small_pattern:
+        return BranchingTransducerTask(*given, branching=run.branching)
+    return TransducerTask(*given)
+
+
 def _copy_trained(net: "Transducer", directory: Path) -> None:
+    from solomonic.speech.branching.start import start_from
     from solomonic.speech.pretrained import load_speech_model
 
     start = load_speech_model(directory).transducer
+    if net.config.small_pattern and not start.config.small_pattern:
+        return start_from(net, start)
     before, now = start.config.to_json(), net.config.to_json()
     for name, value in before.items():
-        if name != "dropout" and now[name] != value:
+        if name != "dropout" and now.get(name) != value:
             raise ConfigError(
-                f"{name} = {now[name]} differs from {value} of the model in {directory}; leave it "
-                "out or train from scratch."
+                f"{name} = {now.get(name)} differs from {value} of the model in {directory}; leave "
+                "it out or train from scratch."
             )
     start.context = None  # attention to personal words is trained afterwards, on what comes out
     net.load_state_dict(start.state_dict())

@@ -1,6 +1,7 @@
 """The one configuration of a transducer: features, encoder, prediction network, joint network."""
 
 import dataclasses
+from typing import Any
 
 from solomonic.core import Config, ConfigError, require
 from solomonic.layers import ModelConfig
@@ -20,6 +21,10 @@ _LAYER_FIELDS = (
     "ssm_expand",
     "position",
 )
+# Settings that are only recorded where there is a small branch.
+_SMALL_FIELDS = (
+    "small_front", "small_pattern", "small_size", "small_intermediate_size", "arbitrator_size",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,7 +34,8 @@ class TransducerConfig(Config):
     The encoder is two stacks of the library's layers: `front` reads `stack` feature frames at a
     time, then `reduction` of its outputs are joined into one and read by `pattern`. Both are
     strings of layer letters: "LLLLL" is the article's LSTM encoder, "MWMW" state-space layers and
-    windows in turn, "BB" B'MOJO layers; an empty `front` reduces at once.
+    windows in turn, "BB" B'MOJO layers; an empty `front` reduces at once. With a `small_pattern` it
+    becomes the large branch of a branching encoder (speech.branching).
 
     Raises:
         ConfigError: a value out of range or two values that do not fit together.
@@ -65,6 +71,14 @@ class TransducerConfig(Config):
     joint_size: int = 256
     dropout: float = 0.1
     """After the embedding of labels, the joined frames and the encoder (training only)."""
+    small_pattern: str = ""
+    """Layers of a small branch that hears every step, such as "LL"; empty: there is one encoder."""
+    small_front: str = ""
+    small_size: int = 64
+    """Width of the small branch."""
+    small_intermediate_size: int | None = 0
+    arbitrator_size: int = 32
+    """Hidden units of the network that chooses the branch."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -88,6 +102,19 @@ class TransducerConfig(Config):
         self.layers(self.pattern)
         if self.front:
             self.layers(self.front)
+        if self.small_pattern:
+            for name in ("small_size", "arbitrator_size"):
+                require(getattr(self, name) >= 1, f"{name} must be at least 1.")
+            self.branch("small")
+
+    def to_json(self) -> dict[str, Any]:
+        """As of every `Config`, without the settings of a small branch where there is none: files
+        of plain models stay what they were."""
+        record = super().to_json()
+        if not self.small_pattern:
+            for name in _SMALL_FIELDS:
+                del record[name]
+        return record
 
     @property
     def frames_per_step(self) -> int:
@@ -98,6 +125,24 @@ class TransducerConfig(Config):
     def frame_seconds(self) -> float:
         """Seconds of audio that one encoder frame stands for."""
         return self.frames_per_step * self.shift_ms / 1000
+
+    @classmethod
+    def one_encoder(cls) -> dict[str, Any]:
+        """The settings that `to_json` leaves out where there is no small branch."""
+        return {f.name: f.default for f in dataclasses.fields(cls) if f.name in _SMALL_FIELDS}
+
+    def branch(self, name: str) -> "TransducerConfig":
+        """This transducer with the "large" or the "small" branch as its only encoder."""
+        plain = self.replace(small_pattern="")
+        if name == "large":
+            return plain
+        assert name == "small"
+        return plain.replace(
+            front=self.small_front,
+            pattern=self.small_pattern,
+            hidden_size=self.small_size,
+            intermediate_size=self.small_intermediate_size,
+        )
 
     def layers(self, pattern: str) -> ModelConfig:
         """The configuration of one of the encoder's stacks."""

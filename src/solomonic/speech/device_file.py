@@ -103,7 +103,7 @@ def read_device_model(path: str | Path, device: str | torch.device = "cpu") -> S
 
     pack = _read(path)
     try:
-        config = typed(TransducerConfig, "transducer", pack.config)
+        config = typed(TransducerConfig, "transducer", _ONE_ENCODER | dict(pack.config))
         wanted = settings("layers", layer_settings(config))
         if wanted != {k: v for k, v in pack.config.items() if k.startswith("layers.")}:
             raise ConfigError("the encoder's layers were made with settings unknown here.")
@@ -152,6 +152,10 @@ def read_device_settings(path: str | Path) -> DeviceSettings:
 
 def layer_settings(config: TransducerConfig) -> dict[str, Any]:
     """Settings of the encoder's layers with everything that was left open filled in."""
+    require(
+        not config.small_pattern,
+        "device files hold one encoder, and this model has two branches; run it with PyTorch.",
+    )
     layers = config.layers(config.pattern)
     found = {k: v for k, v in layers.to_json().items() if k not in _NOT_OF_LAYERS}
     return found | {
@@ -214,6 +218,10 @@ def fill_tensors(path: str | Path, state: Mapping[str, Tensor], pack: Pack) -> N
             )
         with torch.no_grad():
             state[name].copy_(torch.from_numpy(stored))
+
+
+# What files do not say, as they hold one encoder.
+_ONE_ENCODER = settings("transducer", TransducerConfig.one_encoder())
 
 
 def _features(config: TransducerConfig) -> FeatureConfig:

@@ -64,29 +64,25 @@ class Encoder(nn.Module):
         return EncoderState(front, self.back.init_state(batch, like))
 
     def forward(
-        self, features: Tensor, state: EncoderState | None = None, lengths: Tensor | None = None
+        self,
+        features: Tensor,
+        state: EncoderState | None = None,
+        lengths: Tensor | None = None,
+        trace: list[dict] | None = None,
     ) -> tuple[Tensor, EncoderState, Tensor | None]:
         """Hidden vectors (B, T, D), the next state, and the rows' lengths in encoder frames.
 
         Args:
             features: (B, T0, bins) log-mel frames; T0 a multiple of `frames_per_step`.
             lengths: (B,) int64 real frames of right-padded rows; a started step counts whole.
+            trace: nothing is added to it here; a branching encoder tells its decisions.
 
         Raises:
             ShapeError: a wrong dimension, named.
         """
         config = self.config
         step = config.frames_per_step
-        if features.dim() != 3 or features.shape[2] != config.bins:
-            raise ShapeError(
-                f"features must be (batch, time, {config.bins}), not {tuple(features.shape)}; "
-                "compute them with speech.features."
-            )
-        if features.shape[1] % step:
-            raise ShapeError(
-                f"{features.shape[1]} feature frames are no multiple of {step}, the frames of one "
-                "encoder step; pad them or hold the rest back."
-            )
+        check_frames(features, config)
         shorter = None if lengths is None else -(-lengths // config.stack)
         steps = None if lengths is None else -(-lengths // step)
         x = (features - self.mean) / self.deviation
@@ -98,3 +94,17 @@ class Encoder(nn.Module):
         x = dropout(self.join(x), config.dropout, self.training)
         x, back = self.back(x, None if state is None else state.back, steps)
         return self.norm(x), EncoderState(front, back), steps
+
+
+def check_frames(features: Tensor, config: TransducerConfig) -> None:
+    """Raise `ShapeError` unless features are (B, T0, bins) and T0 is of whole encoder steps."""
+    if features.dim() != 3 or features.shape[2] != config.bins:
+        raise ShapeError(
+            f"features must be (batch, time, {config.bins}), not {tuple(features.shape)}; "
+            "compute them with speech.features."
+        )
+    if features.shape[1] % config.frames_per_step:
+        raise ShapeError(
+            f"{features.shape[1]} feature frames are no multiple of {config.frames_per_step}, the "
+            "frames of one encoder step; pad them or hold the rest back."
+        )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from solomonic.speech.branching.encoder import BranchingEncoder, BranchingState
 from solomonic.speech.config import TransducerConfig
 from solomonic.speech.encoder import Encoder, EncoderState
 from solomonic.speech.predictor import LSTMPredictor, StatelessPredictor
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from solomonic.speech.biasing.attention import ContextBiasing
 
 BLANK = 0
+Heard = EncoderState | BranchingState
 
 
 class Joint(nn.Module):
@@ -37,7 +39,9 @@ class Transducer(nn.Module):
     def __init__(self, config: TransducerConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config)
+        self.encoder: Encoder | BranchingEncoder = (
+            BranchingEncoder(config) if config.small_pattern else Encoder(config)
+        )
         self.to_joint = nn.Linear(config.hidden_size, config.joint_size)
         self.predictor: LSTMPredictor | StatelessPredictor = (
             LSTMPredictor(config) if config.predictor == "lstm" else StatelessPredictor(config)
@@ -46,15 +50,19 @@ class Transducer(nn.Module):
         self.context: ContextBiasing | None = None
         """Attention to personal words (speech.biasing.attention), where the model has it."""
 
-    def init_state(self, batch: int) -> EncoderState:
+    def init_state(self, batch: int) -> Heard:
         """The state of `batch` streams before any audio."""
         return self.encoder.init_state(batch)
 
     def hidden(
-        self, features: Tensor, state: EncoderState | None = None, lengths: Tensor | None = None
-    ) -> tuple[Tensor, EncoderState, Tensor | None]:
+        self,
+        features: Tensor,
+        state: Heard | None = None,
+        lengths: Tensor | None = None,
+        trace: list[dict] | None = None,
+    ) -> tuple[Tensor, Heard, Tensor | None]:
         """The encoder's output; arguments as in `Encoder.forward`."""
-        return self.encoder(features, state, lengths)
+        return self.encoder(features, state, lengths, trace)
 
     def acoustic(self, hidden: Tensor, context: object | None = None) -> Tensor:
         """What the joint network reads, (B, T, J), from hidden vectors (B, T, D).

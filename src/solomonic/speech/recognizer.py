@@ -20,12 +20,12 @@ from solomonic.core import ConfigError, require
 from solomonic.speech.audio import RATE
 from solomonic.speech.biasing import Bias, Biasing
 from solomonic.speech.decode import DecodeConfig, Decoder, Search
-from solomonic.speech.encoder import EncoderState
 from solomonic.speech.endpoint import EndpointConfig
 from solomonic.speech.endpoint.voice import VoiceConfig, VoiceDetector
 from solomonic.speech.features import FeatureConfig
 from solomonic.speech.files import audio_blocks
 from solomonic.speech.lattice import word_lattice
+from solomonic.speech.model import Heard
 from solomonic.speech.pretrained import SpeechModel, load_speech_model
 from solomonic.speech.result import Alternative, Result
 from solomonic.speech.stream import Stream
@@ -226,5 +226,5 @@ def _limited(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _joined(states: list[EncoderState]) -> EncoderState:
+def _joined(states: list[Heard]) -> Heard:
     return states[0] if len(states) == 1 else concatenate(states)

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from solomonic.speech import decode
     from solomonic.speech.decode import Search
-    from solomonic.speech.encoder import EncoderState
     from solomonic.speech.endpoint.head import EndHeadState
     from solomonic.speech.endpoint.voice import VoiceState
+    from solomonic.speech.model import Heard
     from solomonic.speech.recognizer import Recognizer
 
 LEAD_BLOCKS = 10
@@ -54,7 +54,7 @@ class Live:
     """
 
     search: "Search"
-    encoder: "EncoderState"
+    encoder: "Heard"
     first: int
     hidden: "Tensor | None" = None
     head: "EndHeadState | None" = None

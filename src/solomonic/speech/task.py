@@ -79,6 +79,7 @@ class Computed:
     hidden: (B, T, D); lengths: (B,) of them.
     acoustic, label: (B, T, J) and (B, U + 1, J), what the joint network reads.
     ranges: (B, T, S) int64, the label positions that paths may pass at each frame.
+    trace: what the encoder tells of itself (`Encoder.forward`).
     """
 
     data: Batch
@@ -87,6 +88,7 @@ class Computed:
     acoustic: Tensor
     label: Tensor
     ranges: Tensor
+    trace: list[dict] = dataclasses.field(default_factory=list)
 
 
 class TrainingModel(nn.Module):
@@ -240,7 +242,8 @@ class TransducerTask:
         device = self._device
         data = batch.data.to(device)
         tokens, sizes = data.tokens, data.token_lengths
-        hidden, _, lengths = net.hidden(data.features, None, data.feature_lengths)
+        trace: list[dict] = []
+        hidden, _, lengths = net.hidden(data.features, None, data.feature_lengths, trace)
         assert lengths is not None
         labels = float(sizes.sum())
         with torch.autocast(device.type, enabled=False):
@@ -264,7 +267,7 @@ class TransducerTask:
                 fastemit=config.fastemit,
                 reduction="sum",
             )
-            parts = Computed(data, hidden, lengths, acoustic, label, pruned.ranges)
+            parts = Computed(data, hidden, lengths, acoustic, label, pruned.ranges, trace)
             added, more = self.added(parts)
         # While the joint network is silent the additive one teaches alone, then it steps back.
         simple = 1.0 + weight * (config.simple_scale - 1.0)
@@ -288,9 +291,11 @@ class TransducerTask:
         """The exact loss of the averaged model on held-out utterances, in nats per label."""
         net = self.model.averaged()
         nats = labels = 0.0
+        traces: list[tuple[list[dict], Tensor]] = []
         for rows in self._held_out_rows():
             batch = collate(rows, net.config.frames_per_step).to(self._device)
-            hidden, _, lengths = net.hidden(batch.features, None, batch.feature_lengths)
+            trace: list[dict] = []
+            hidden, _, lengths = net.hidden(batch.features, None, batch.feature_lengths, trace)
             assert lengths is not None
             loss = joint_transducer_loss(
                 net.acoustic(hidden),
@@ -304,7 +309,17 @@ class TransducerTask:
             )
             nats += float(loss)
             labels += float(batch.token_lengths.sum())
-        return {"loss": nats / labels, "eval_labels": labels} if labels else {}
+            traces.append((trace, lengths))
+        if not labels:
+            return {}
+        return self.judged({"loss": nats / labels, "eval_labels": labels}, traces)
+
+    def judged(
+        self, figures: dict[str, float], traces: Sequence[tuple[list[dict], Tensor]]
+    ) -> dict[str, float]:
+        """The figures of `evaluate`, with what an encoder's traces and the rows' lengths (B,) of
+        each batch add; here nothing. For those who extend it."""
+        return figures
 
     def parameter_groups(self) -> Mapping[str, Sequence[str]]:
         """As the transducer says; the heads join the plain group."""
