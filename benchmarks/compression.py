@@ -75,6 +75,12 @@ ROWS = (
         calibrated=True,
     ),
     Row(
+        "4 bits, 75% zeros, calibrated",
+        "calibrated",
+        CompressConfig(sparsity=0.75, pattern="vec16"),
+        calibrated=True,
+    ),
+    Row(
         "4 bits, 50% zeros at random",
         "random zeros",
         CompressConfig(sparsity=0.5, pattern="vec16"),
