@@ -23,6 +23,7 @@ NAMES = {
     "endpointing": "early cuts, latency and time saved over pauses put inside (ten minutes)",
     "personal_words": "names never heard in training, by search and by attention (half an hour)",
     "updates": "bytes of exact updates against bsdiff and zstd (half an hour, fine-tunes included)",
+    "updates_words": "new words in an update of 2%, against training all weights (ten minutes)",
     "language": "bits per byte at equal parameters and tokens (hours; needs ../shared/data)",
 }
 ALIASES = {"peers": "speed", "lattice": "lattice_bytes"}
