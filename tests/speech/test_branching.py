@@ -197,6 +197,11 @@ def test_always_the_large_branch_is_the_large_branch(patterns: tuple) -> None:
     encoder.arbitrator.outside.bias.data.fill_(1.0)
     plain = (x - encoder.mean) / encoder.deviation
     assert torch.equal(encoder(x)[0], encoder.large(plain)[0])
+    lengths = torch.tensor([72, 45])  # of a started step it hears what is real
+    found, state, _ = encoder(x, None, lengths)
+    expected, end, _ = encoder.large(plain, None, lengths)
+    torch.testing.assert_close(found[1, :8], expected[1, :8], rtol=0, atol=1e-11)
+    same_states(BranchingState(state.small, end), state)
     encoder.arbitrator.outside.bias.data.fill_(-3.0)
     out, state, _ = encoder(x)
     assert torch.equal(out, encoder.up(encoder.small(plain)[0]))
