@@ -493,6 +493,11 @@ std::string spoken_text(const std::string& text) {
       folded += '-';
     else if (code >= 0x300 && code < 0x370)
       continue;  // a combining accent
+    else if (code == 0xA0 || (code >= 0x2000 && code <= 0x200A) || code == 0x202F)
+      folded += ' ';
+    else if (code == 0xA1 || code == 0xAB || code == 0xBB || code == 0xBF ||
+             (code >= 0x2016 && code <= 0x206F && code != 0x2044))
+      continue;  // quotation marks and other punctuation
     else if (const std::string base = unaccented(code); !base.empty())
       folded += base;
     else
