@@ -19,7 +19,7 @@ from solomonic.text.pieces import WordPieces
 from solomonic.text.spoken import normalise
 
 CORE = native.load()
-PARTS = getattr(CORE, "speech_search", None)
+PARTS: Any = getattr(CORE, "speech_search", None)
 pytestmark = pytest.mark.skipif(PARTS is None, reason="the native core is not built with speech")
 
 MODELS = Path(__file__).parents[2] / "src/solomonic/speech/models"
