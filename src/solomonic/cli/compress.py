@@ -27,25 +27,28 @@ _FIXED = (
 _BY_CLOCK = ("steps", "max_seconds")  # what of them a resumed run may change
 
 
+_Model = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL", help="Folder of a speech or language model.", show_default=False
+    ),
+]
+_Sparsity = Annotated[float | None, typer.Option(help="Share of the weights that become zero.")]
+_Data = Annotated[
+    list[str] | None,
+    typer.Option(help="Manifest (JSONL of audio and text) to train on; may be repeated."),
+]
+
+
 def compress(
-    model: Annotated[
-        Path,
-        typer.Argument(
-            metavar="MODEL", help="Folder of a speech or language model.", show_default=False
-        ),
-    ],
+    model: _Model,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as m.solo.")],
     bits: Annotated[int | None, typer.Option(help="8, 6, 5 or 4 a weight (default: 4).")] = None,
-    sparsity: Annotated[
-        float | None, typer.Option(help="Share of the weights that become zero.")
-    ] = None,
+    sparsity: _Sparsity = None,
     pattern: Annotated[
         str | None, typer.Option(help="Of the zeros: vec16 (default), 2:4 or unstructured.")
     ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(help="Manifest (JSONL of audio and text) to train on; may be repeated."),
-    ] = None,
+    data: _Data = None,
     dev: Annotated[list[str] | None, typer.Option(help="Manifest to hold out.")] = None,
     noise: Annotated[str | None, typer.Option(help="Manifest of noise to train against.")] = None,
     calibrate: Annotated[

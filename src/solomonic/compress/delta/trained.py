@@ -107,11 +107,7 @@ def train_update(
     if start is not None:
         _begin(moves, start)
     chooser = _Chooser(moves, budget, measure) if config.kind == "mask" else None
-    groups = [
-        {"params": list(move.parameters()), "lr": config.lr * move.matrix.largest, "name": name}
-        for name, move in moves.items()
-    ]
-    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.98))
+    optimizer = _optimizer(moves, config)
     rates = [group["lr"] for group in optimizer.param_groups]
     batches, losses = task.batches(None), []
     first, last = int(config.free * config.steps), int((1 - config.settle) * config.steps)
@@ -141,6 +137,15 @@ def train_update(
             parameters[name].copy_(torch.from_numpy(matrix.dequantised()))
     task.model.eval()
     return TrainedUpdate(matrices, rules, size, losses)
+
+
+def _optimizer(moves: Mapping[str, Move], config: UpdateConfig) -> torch.optim.Optimizer:
+    """A group for each matrix: its rate is in steps of its own levels."""
+    groups = [
+        {"params": list(move.parameters()), "lr": config.lr * move.matrix.largest, "name": name}
+        for name, move in moves.items()
+    ]
+    return torch.optim.Adam(groups, betas=(0.9, 0.98))
 
 
 def _begin(moves: Mapping[str, Move], start: Mapping[str, Tensor]) -> None:
