@@ -4,6 +4,7 @@ python benchmarks/english_small/ship.py MODEL [--card CARD.md]
 """
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,10 +13,13 @@ import soundfile
 
 from solomonic.speech.data.augment import add_noise, synthetic_noise
 from solomonic.speech.data.synthesis import Voice, speak
+from solomonic.speech.decode import DecodeConfig
 from solomonic.speech.endpoint.pauses import make_paused
 from solomonic.speech.pretrained import load_speech_model, save_speech_model
 from solomonic.speech.recognizer import SHIPPED
 
+SEARCH = DecodeConfig(label_bonus=0.5)
+"""Chosen on the held-out recordings: the beam is then ahead of greedy search on each set."""
 SAMPLES = (
     (("turn off the lights", "in the bedroom"), "espeak-ng:en-us+f3"),
     (("set a timer for twelve minutes",), "flite:rms"),
@@ -47,9 +51,8 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--card", type=Path, default=Path(__file__).with_name("CARD.md"))
     given = parser.parse_args()
-    save_speech_model(
-        SHIPPED, load_speech_model(given.model), "int8", given.card.read_text("utf-8")
-    )
+    model = dataclasses.replace(load_speech_model(given.model), decode=SEARCH)
+    save_speech_model(SHIPPED, model, "int8", given.card.read_text("utf-8"))
     samples(SHIPPED / "samples")
     print(SHIPPED, sum(f.stat().st_size for f in SHIPPED.rglob("*") if f.is_file()), "bytes")
 

@@ -1,5 +1,6 @@
 """Saved recognisers: exact in float32, half a step off in int8, and every damage refused."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from solomonic.core import CheckpointError, ConfigError
 from solomonic.speech.biasing.attention import ContextBiasing, ContextConfig
+from solomonic.speech.decode import DecodeConfig
+from solomonic.speech.device_file import read_device_model, write_device_model
 from solomonic.speech.endpoint.head import EndHead, EndHeadConfig
 from solomonic.speech.pretrained import (
     SpeechModel,
@@ -18,6 +21,7 @@ from solomonic.speech.pretrained import (
     quantise_rows,
     save_speech_model,
 )
+from solomonic.speech.recognizer import Recognizer
 from solomonic.text.pieces import WordPieces
 from speech_tiny import tiny_model
 
@@ -126,6 +130,23 @@ def test_all_parts_are_kept(tmp_path: Path) -> None:
     for part, stored in zip(model.parts().values(), found.parts().values(), strict=True):
         expected = part.state_dict()
         assert all(torch.equal(t, expected[name]) for name, t in stored.state_dict().items())
+
+
+def test_the_search_is_kept_and_models_without_one_are_read(
+    model: SpeechModel, saved: Path, tmp_path: Path
+) -> None:
+    assert load_speech_model(saved).decode is None
+    redo(saved, lambda record: record.pop("decode"))  # as before it was stored
+    seal(saved)
+    assert load_speech_model(saved).decode is None
+    tuned = dataclasses.replace(model, decode=DecodeConfig(label_bonus=0.5, beam=3))
+    save_speech_model(tmp_path / "tuned", tuned)
+    loaded = load_speech_model(tmp_path / "tuned")
+    assert loaded.decode == tuned.decode
+    assert Recognizer(loaded).decoder.config == tuned.decode
+    assert Recognizer(loaded, DecodeConfig()).decoder.config == DecodeConfig()
+    write_device_model(tmp_path / "m.solo", loaded)
+    assert read_device_model(tmp_path / "m.solo").decode == tuned.decode
 
 
 def test_a_failed_save_leaves_what_was_there(model: SpeechModel, saved: Path) -> None:

@@ -69,7 +69,8 @@ def open_recognizer(
     """
     _check_installed()
     from solomonic.speech.decode import DecodeConfig
-    from solomonic.speech.recognizer import Recognizer
+    from solomonic.speech.pretrained import load_speech_model
+    from solomonic.speech.recognizer import SHIPPED, Recognizer
 
     if model is not None and model.is_file():
         raise ConfigError(
@@ -78,8 +79,8 @@ def open_recognizer(
         )
     _check_search(greedy, beam)
     given = console.given(beam=beam, nbest=nbest, method="greedy" if greedy else None)
-    decode = DecodeConfig(**given)
-    return Recognizer.from_pretrained(model, device=console.choose_device(device), decode=decode)
+    loaded = load_speech_model(model or SHIPPED, console.choose_device(device))
+    return Recognizer(loaded, (loaded.decode or DecodeConfig()).replace(**given))
 
 
 def open_any(

@@ -198,13 +198,12 @@ def finished(
     """
     from solomonic.compress.files import read_matrices
     from solomonic.compress.task import MATRICES
-    from solomonic.speech.pretrained import SpeechModel, load_speech_model
+    from solomonic.speech.pretrained import load_speech_model
 
     trained = load_speech_model(folder)
     trained.transducer.context = model.transducer.context
-    return SpeechModel(trained.transducer, model.pieces, model.end), read_matrices(
-        folder / MATRICES
-    )
+    small = dataclasses.replace(model, transducer=trained.transducer, weights="float32")
+    return small, read_matrices(folder / MATRICES)
 
 
 def at_once(

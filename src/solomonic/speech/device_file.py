@@ -66,7 +66,8 @@ def write_device_model(
         matrices: quantised weights by tensor name, from `solomonic.compress`; they take the place
             of the model's own.
         bits: of all other matrices: 8, with one scale an output, or 32 as they are.
-        decode, endpoint, voice: settings that the device starts with.
+        decode, endpoint, voice: settings that the device starts with; `decode` by default the
+            model's own.
 
     Returns:
         the file's identity.
@@ -80,7 +81,7 @@ def write_device_model(
     config |= settings("transducer", model.transducer.config.to_json())
     config |= settings("layers", layer_settings(model.transducer.config))
     config |= settings("features", _features(model.transducer.config).to_json())
-    config |= settings("decode", (decode or DecodeConfig()).to_json())
+    config |= settings("decode", (decode or model.decode or DecodeConfig()).to_json())
     config |= settings("endpoint", (endpoint or EndpointConfig()).to_json())
     config |= settings("voice", (voice or VoiceConfig()).to_json())
     config |= settings("stream", {"lead_blocks": LEAD_BLOCKS, "tail_blocks": TAIL_BLOCKS})
@@ -118,6 +119,7 @@ def read_device_model(path: str | Path, device: str | torch.device = "cpu") -> S
                 from solomonic.speech.endpoint.head import EndHead, EndHeadConfig
 
                 end = EndHead(typed(EndHeadConfig, "end", pack.config))
+        decode = typed(DecodeConfig, "decode", pack.config)
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"{path} describes no possible recogniser: {error}") from error
     pieces = WordPieces.from_bytes(_pieces(path, pack.vocabulary), str(path))
@@ -125,7 +127,7 @@ def read_device_model(path: str | Path, device: str | torch.device = "cpu") -> S
         raise CheckpointError(
             f"{path} has {pieces.size} pieces and a model of {config.vocab_size}; make it again."
         )
-    model = SpeechModel(transducer, pieces, end, "packed")
+    model = SpeechModel(transducer, pieces, end, "packed", decode)
     fill_tensors(path, state_of(model.parts()), pack)
     for part in model.parts().values():
         part.to(device).eval().requires_grad_(False)

@@ -23,6 +23,7 @@ from solomonic.speech.config import TransducerConfig
 from solomonic.train import write_files
 
 if TYPE_CHECKING:
+    from solomonic.speech.decode.config import DecodeConfig
     from solomonic.speech.endpoint.head import EndHead
     from solomonic.speech.model import Transducer
     from solomonic.text.pieces import WordPieces
@@ -43,12 +44,15 @@ class SpeechModel:
     pieces: its vocabulary.
     end: the end-pointers' head, or None: rules end utterances then, and events say so.
     weights: how the matrices were stored, 'float32' or 'int8'. They are computed in float32.
+    decode: how to search where a caller says nothing: what was best on held-out recordings. None:
+        the search's own defaults.
     """
 
     transducer: "Transducer"
     pieces: "WordPieces"
     end: "EndHead | None" = None
     weights: str = "float32"
+    decode: "DecodeConfig | None" = None
 
     def parts(self) -> dict[str, nn.Module]:
         """The modules with weights, by the prefix under which they are stored."""
@@ -100,6 +104,7 @@ def write_speech_model(
         "transducer": transducer.config.to_json(),
         "context": None if context is None else context.config.to_json(),
         "end": None if model.end is None else model.end.config.to_json(),
+        "decode": None if model.decode is None else model.decode.to_json(),
         "sha256": {name: _digest(folder / name) for name in (_TENSORS, _PIECES)},
     }
     record["fingerprint"] = fingerprint(record)
@@ -140,6 +145,7 @@ def load_speech_model(directory: str | Path, device: str | torch.device = "cpu")
                 from solomonic.speech.endpoint.head import EndHead, EndHeadConfig
 
                 end = EndHead(EndHeadConfig.from_json(record["end"]))
+            decode = _search(record.get("decode"))
     except (ConfigError, TypeError, KeyError) as error:
         raise CheckpointError(f"{folder / _CONFIG} describes no possible model: {error}") from error
     if pieces.size != transducer.config.vocab_size:
@@ -147,7 +153,7 @@ def load_speech_model(directory: str | Path, device: str | torch.device = "cpu")
             f"{folder / _PIECES} has {pieces.size} pieces and the model "
             f"{transducer.config.vocab_size}; copy both files from the same model."
         )
-    model = SpeechModel(transducer, pieces, end, record["weights"])
+    model = SpeechModel(transducer, pieces, end, record["weights"], decode)
     _fill(folder, model, stored)
     for part in model.parts().values():
         part.to(device).eval().requires_grad_(False)
@@ -165,6 +171,14 @@ def quantise_rows(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """(int8 (n, m), float32 scale (n,)): symmetric, the largest weight of a row becomes 127."""
     scale = matrix.abs().amax(dim=1).clamp(min=1e-12) / _LEVELS
     return (matrix / scale[:, None]).round().clamp(-_LEVELS, _LEVELS).to(torch.int8), scale
+
+
+def _search(record: Mapping[str, Any] | None) -> "DecodeConfig | None":
+    if record is None:  # models made before it was stored
+        return None
+    from solomonic.speech.decode.config import DecodeConfig
+
+    return DecodeConfig.from_json(record)
 
 
 def _fill(folder: Path, model: SpeechModel, stored: dict[str, Tensor]) -> None:

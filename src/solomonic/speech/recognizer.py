@@ -64,7 +64,7 @@ class Recognizer:
         settings = model.transducer.config
         self.model = model
         self.features = FeatureConfig(bins=settings.bins, shift_ms=settings.shift_ms)
-        self.decoder = Decoder(model.transducer, model.pieces, decode)
+        self.decoder = Decoder(model.transducer, model.pieces, decode or model.decode)
         self.endpoint = endpoint or EndpointConfig()
         self.voice = VoiceDetector(voice)
 
