@@ -32,6 +32,8 @@ from solomonic.speech.recognizer import Recognizer
 from solomonic.text.spoken import normalise
 
 RESULTS = Path(__file__).parent / "results"
+Hearing = Callable[[list[np.ndarray], list[list[str]], str], list[str]]
+"""(samples, phrases, arm) -> texts."""
 TOGETHER = 16  # streams read in step
 ARMS = ("plain", "search", "search behind carriers", "attention", "search and attention")
 CARRIERS = (
@@ -110,29 +112,19 @@ def in_part(utterance: Utterance, part: str) -> bool:
     return part == "all" or (zlib.crc32(key.encode()) % 3 == 0) == (part == "dev")
 
 
-def main(arguments: list[str]) -> None:
-    parser = argparse.ArgumentParser(prog="make bench ARGS=personal_words")
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("model", nargs="?")
-    parser.add_argument("--distractors", type=int, default=100)
-    parser.add_argument("--limit", type=int, default=400)
-    parser.add_argument("--part", default="test", choices=("dev", "test", "all"))
-    given = parser.parse_args(arguments)
-    every = read_manifest(given.manifest)
-    listed = dict(zip((u.audio for u in every), lists(every, given.distractors), strict=True))
-    utterances = [u for u in every if in_part(u, given.part)][: given.limit]
-    hearing: Callable[[list[np.ndarray], list[list[str]], str], list[str]]
-    if given.model and given.model.endswith(ENDING):
-        arms = ARMS[:3]
-        hearing = functools.partial(hear_native, NativeRecognizer(given.model))
-    else:
-        recognizer = Recognizer.from_pretrained(given.model)
-        arms = ARMS if recognizer.model.transducer.context is not None else ARMS[:3]
-        hearing = functools.partial(hear, recognizer)
-    references = [normalise(u.text or "").split() for u in utterances]
-    phrases = [listed[utterance.audio] for utterance in utterances]
-    named = [bool(u.extra.get("name")) for u in utterances]
-    scores: dict[str, dict[str, BiasScore]] = {}
+def contender(model: str | None) -> tuple[tuple[str, ...], Hearing]:
+    """The arms that a model has, and what hears them."""
+    if model and model.endswith(ENDING):
+        return ARMS[:3], functools.partial(hear_native, NativeRecognizer(model))
+    recognizer = Recognizer.from_pretrained(model)
+    arms = ARMS if recognizer.model.transducer.context is not None else ARMS[:3]
+    return arms, functools.partial(hear, recognizer)
+
+
+def hear_all(
+    utterances: list[Utterance], phrases: list[list[str]], arms: tuple[str, ...], hearing: Hearing
+) -> tuple[dict[str, list[list[str]]], dict[str, float]]:
+    """The words that each arm hears in each recording, and its seconds of processor time."""
     seconds = dict.fromkeys(arms, 0.0)
     heard: dict[str, list[list[str]]] = {arm: [[] for _ in utterances] for arm in arms}
     audio = [read_audio(utterance.audio) for utterance in utterances]
@@ -146,6 +138,26 @@ def main(arguments: list[str]) -> None:
             for row, text in zip(rows, found, strict=True):
                 heard[arm][row] = text.split()
         print(f"{start + len(rows)} of {len(order)}", file=sys.stderr, flush=True)
+    return heard, seconds
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="make bench ARGS=personal_words")
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("model", nargs="?")
+    parser.add_argument("--distractors", type=int, default=100)
+    parser.add_argument("--limit", type=int, default=400)
+    parser.add_argument("--part", default="test", choices=("dev", "test", "all"))
+    given = parser.parse_args(arguments)
+    every = read_manifest(given.manifest)
+    listed = dict(zip((u.audio for u in every), lists(every, given.distractors), strict=True))
+    utterances = [u for u in every if in_part(u, given.part)][: given.limit]
+    arms, hearing = contender(given.model)
+    references = [normalise(u.text or "").split() for u in utterances]
+    phrases = [listed[utterance.audio] for utterance in utterances]
+    named = [bool(u.extra.get("name")) for u in utterances]
+    scores: dict[str, dict[str, BiasScore]] = {}
+    heard, seconds = hear_all(utterances, phrases, arms, hearing)
     for arm in arms:
         scores[arm] = {}
         for kind, wanted in (("with a name", True), ("without", False)):

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from solomonic.cli.listen import Patient
 from solomonic.speech.recognizer import Recognizer
 from speech_tiny import RATE, command, save_tiny, silence, speech
 
@@ -201,3 +203,30 @@ def test_a_real_process_is_interrupted_cleanly(model: Path, said: bytes) -> None
     events += [json.loads(line) for line in out.splitlines()]
     assert (process.returncode, err) == (130, b"")
     assert events[-1]["event"] == "final"
+
+
+def test_work_is_finished_before_an_interrupt_counts() -> None:
+    """An utterance used to be left half decoded when Ctrl-C came at the wrong moment."""
+    patient, done = Patient(), []
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), patient:
+        with patient.at_work():
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("all of it")
+        done.append("and no more")
+    assert done == ["all of it"] and not patient.broken
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_interrupt_breaks_off_work_and_one_while_waiting_counts_at_once() -> None:
+    patient, done = Patient(), []
+    with pytest.raises(KeyboardInterrupt), patient, patient.at_work():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append("never")
+    assert patient.broken and not done
+    patient = Patient()
+    with pytest.raises(KeyboardInterrupt), patient:
+        os.kill(os.getpid(), signal.SIGINT)
+        done.append("never")
+    assert not patient.broken and not done

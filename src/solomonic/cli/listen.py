@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
@@ -14,6 +17,8 @@ from solomonic.cli.options import Device
 from solomonic.core import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     import numpy as np
 
     from solomonic.speech.events import Event
@@ -56,17 +61,61 @@ def listen(
     writer = Writer(json)
     if json:
         console.emit_line({"event": "ready", "engine": engine})
+    patient = Patient()
     try:
-        for samples in source:
-            stream.accept_waveform(rate, samples)
-            writer.show(stream)
+        with patient:
+            for samples in source:
+                with patient.at_work():
+                    stream.accept_waveform(rate, samples)
+                    writer.show(stream)
     except KeyboardInterrupt:
-        _finish(stream, writer)
+        if not patient.broken:
+            _finish(stream, writer)
         raise typer.Exit(130) from None
     except DataError:
         _finish(stream, writer)  # what was said before the fault is not lost
         raise
     _finish(stream, writer)
+
+
+class Patient:
+    """While entered, Ctrl-C breaks off waiting for audio at once, and work when it is done: a
+    stream that is left in the middle of a frame cannot be finished. A second Ctrl-C breaks off
+    work too, and `broken` says so.
+
+    Outside the main thread, where Python allows no signal handlers, it changes nothing.
+    """
+
+    def __init__(self) -> None:
+        self._working = self._asked = self.broken = False
+        self._before: Any = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """What is not to be broken off."""
+        self._working = True
+        try:
+            yield
+        finally:
+            self._working = False
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if self._working and not self._asked:
+            self._asked = True
+        else:
+            self.broken = self._working
+            raise KeyboardInterrupt
 
 
 class Writer:
