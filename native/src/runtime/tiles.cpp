@@ -389,7 +389,9 @@ void pack_tiles(MatrixFormat format, const int8_t* levels, int outputs, int inpu
 }
 
 void pack_scales(MatrixFormat format, const float* scales, int outputs, int inputs, void* out) {
-  std::memset(out, 0, tile_scale_bytes(format, outputs, inputs));
+  const size_t total = tile_scale_bytes(format, outputs, inputs);
+  if (total == 0) return;
+  std::memset(out, 0, total);
   if (has_row_scales(format)) {
     if (outputs) std::memcpy(out, scales, size_t(outputs) * 4);
     return;
