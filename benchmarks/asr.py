@@ -31,7 +31,8 @@ from solomonic.speech.audio import RATE, read_audio
 from solomonic.speech.data.manifest import Utterance, read_manifest, write_manifest
 from solomonic.speech.decode import DecodeConfig
 from solomonic.speech.features import FeatureStream, features
-from solomonic.speech.recognizer import Recognizer
+from solomonic.speech.pretrained import load_speech_model
+from solomonic.speech.recognizer import SHIPPED, Recognizer
 
 WORK = ROOT / "build" / "bench" / "asr"
 SHARED = ROOT.parent / "shared" / "data"
@@ -63,8 +64,8 @@ def main(arguments: list[str]) -> None:
     if not SHARED.is_dir():
         sys.exit(f"this benchmark needs the project's recordings, and {SHARED} is not there")
     torch.set_num_threads(1)
-    decode = DecodeConfig(beam=options.beam)
-    recognizer = Recognizer.from_pretrained(options.model, decode=decode)
+    model = load_speech_model(options.model or SHIPPED)
+    recognizer = Recognizer(model, (model.decode or DecodeConfig()).replace(beam=options.beam))
     sets = {name: SETS[name] for name in options.sets}
     manifests = {name: manifest(name, *place) for name, place in sets.items()}
     if options.synthetic:

@@ -34,7 +34,9 @@ GRAMMARS = {"digits": DIGITS, "commands": COMMANDS}
 def main(arguments: list[str]) -> None:
     """Ask everything of everyone; tables on the screen, all figures in a result file."""
     parser = argparse.ArgumentParser(description=__doc__, prog="run.py asr_peers")
-    parser.add_argument("--model", help="folder of a speech model (default: the shipped one)")
+    parser.add_argument(
+        "--model", help="a speech model's folder or device file (default: the shipped one)"
+    )
     parser.add_argument("--method", default="beam", choices=("beam", "greedy"))
     parser.add_argument("--limit", type=int, help="recordings of each set")
     parser.add_argument("--only", choices=NAMES, help="one contender alone")

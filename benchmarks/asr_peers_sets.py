@@ -179,7 +179,9 @@ def _clips(name: str, rows: list[tuple], noises: list[np.ndarray], folder: Path)
     folder.mkdir(parents=True, exist_ok=True)
     clips = []
     for number, (audio, text, speaker) in enumerate(rows):
-        files = {c: folder / f"{Path(audio).stem}-{c.replace(' ', '-')}.pcm" for c in CONDITIONS}
+        path = Path(audio)  # names may repeat from folder to folder, as in Speech Commands
+        stem = f"{path.parent.name}-{path.stem}"
+        files = {c: folder / f"{stem}-{c.replace(' ', '-')}.pcm" for c in CONDITIONS}
         if not all(file.is_file() for file in files.values()):
             samples = read_audio(audio)
             for place, (condition, file) in enumerate(files.items()):

@@ -45,15 +45,26 @@ def pocketsphinx(jsgf: str, dictionary: str) -> Recognise:
 
 
 def solomonic(model: str | None, method: str = "beam") -> Recognise:
-    """Our recogniser, open vocabulary, the recording taken as one utterance as the peer does."""
+    """Our recogniser, open vocabulary, the recording taken as one utterance as the peer does; a
+    device file runs in the native core."""
     import numpy as np
-    import torch
 
-    from solomonic.speech.decode import DecodeConfig
-    from solomonic.speech.recognizer import Recognizer
+    from solomonic.speech.native_recognizer import ENDING, NativeRecognizer
 
-    torch.set_num_threads(1)
-    recognizer = Recognizer.from_pretrained(model, decode=DecodeConfig(method=method))
+    recognizer: Any
+    if model and model.endswith(ENDING):
+        recognizer = NativeRecognizer(model)
+        recognizer.set(**{"decode.greedy": method == "greedy"})
+    else:
+        import torch
+
+        from solomonic.speech.decode import DecodeConfig
+        from solomonic.speech.pretrained import load_speech_model
+        from solomonic.speech.recognizer import SHIPPED, Recognizer
+
+        torch.set_num_threads(1)
+        loaded = load_speech_model(model or SHIPPED)
+        recognizer = Recognizer(loaded, (loaded.decode or DecodeConfig()).replace(method=method))
 
     def recognise(pcm: bytes) -> str:
         samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32768

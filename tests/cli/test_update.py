@@ -46,7 +46,7 @@ def test_what_is_in_an_update(cli: Cli, place: Path) -> None:
     assert record["share"] == pytest.approx(record["bytes"] / len(FILES[1]))
     assert "embed.weight" in {change["name"] for change in record["changes"]}
     shown = cli("diff", "0.solo", "1.solo", "-o", "u").out
-    assert "embed.weight" in shown and f"{record['bytes']:,} bytes" in shown
+    assert "│ embed " in shown and f"{record['bytes']:,} bytes" in shown
 
 
 def test_a_chain_in_place_and_the_way_back(cli: Cli, place: Path) -> None:

@@ -45,12 +45,13 @@ def emit_line(record: Any) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a Rich table: the first column to the left, the others to the right."""
+    """Print a Rich table: the first column to the left, the others to the right. Names that do not
+    fit go on in a second line: cut short, those of a model's layers look all the same."""
     from rich.table import Table
 
     grid = Table(title=title, title_justify="left", title_style="bold")
     for index, name in enumerate(columns):
-        grid.add_column(name, justify="left" if index == 0 else "right")
+        grid.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
         grid.add_row(*(show(cell) for cell in row))
     screen().print(grid)

@@ -18,6 +18,11 @@ RECOGNISER = "solomonic-transducer"
 _RARE = ("context.", "end.")  # read for personal words and at possible ends, not at every frame
 
 
+def short_name(tensor: str) -> str:
+    """A tensor's name for a table: without what they all begin or end with."""
+    return tensor.removeprefix("transducer.").removesuffix(".weight")
+
+
 def inspect_device(path: Path, json: bool) -> None:
     """Show the file's tensors: format, zeros, bits a weight, products; of a recogniser also the
     products for a second of audio and the memory it takes."""
@@ -124,7 +129,7 @@ def _show(path: Path, info: PackInfo) -> None:
     )
     rows = [
         (
-            tensor.name,
+            short_name(tensor.name),
             tensor.format,
             "x".join(map(str, tensor.shape)),
             f"{tensor.zeros:.0%}",

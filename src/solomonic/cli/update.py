@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from solomonic.cli import console
+from solomonic.cli.inspect_device import short_name
 from solomonic.cli.options import Json
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def _show(out: Path, found: Diff) -> None:
         console.say("the new file was written by another program; the update holds all of it")
     changes = sorted(found.changes, key=lambda change: -change.bytes)
     rows = [
-        (c.name, c.kind, f"{c.changed:,} of {c.of:,}", f"{c.bytes:,.0f}") for c in changes[:_SHOWN]
+        (short_name(c.name), c.kind, f"{c.changed:,} of {c.of:,}", f"{c.bytes:,.0f}")
+        for c in changes[:_SHOWN]
     ]
     if rows:
         console.table("Changed", ("tensor", "what", "numbers", "bytes"), rows)
