@@ -18,8 +18,8 @@ from solomonic.speech.endpoint.pauses import make_paused
 from solomonic.speech.pretrained import load_speech_model, save_speech_model
 from solomonic.speech.recognizer import SHIPPED
 
-SEARCH = DecodeConfig(label_bonus=0.5)
-"""Chosen on the held-out recordings: the beam is then ahead of greedy search on each set."""
+SEARCH = DecodeConfig(label_bonus=0.3)
+"""Chosen on the held-out recordings; 0.5 is better in silence and puts words into a hiss."""
 SAMPLES = (
     (("turn off the lights", "in the bedroom"), "espeak-ng:en-us+f3"),
     (("set a timer for twelve minutes",), "flite:rms"),
