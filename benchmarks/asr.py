@@ -12,6 +12,7 @@ thread; the parts are timed on `--cost` recordings of each set.
 import argparse
 import dataclasses
 import functools
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -91,12 +92,22 @@ def main(arguments: list[str]) -> None:
         "weights": recognizer.model.weights,
         "beam": options.beam,
         "limit": options.limit,
-        "report": report.to_json(),
+        "report": without_places(report.to_json(), manifests),
         "cost": parts,
         "lattice_bytes": sizes,
     }
     if not options.no_save:
         print(save_report(RESULTS, "asr", record))
+
+
+def without_places(report: Any, manifests: dict[str, tuple[Path, str]]) -> Any:
+    """The report with recordings named from their sets on: where those lie is this machine's."""
+    text = json.dumps(report)
+    for path, _ in manifests.values():
+        for place in {path, path.resolve()}:
+            folder = place.parent if place.suffix else place
+            text = text.replace(f"{folder.parent.as_posix()}/", "")
+    return json.loads(text)
 
 
 def manifest(name: str, folder: str, split: str) -> tuple[Path, str]:

@@ -9,6 +9,8 @@ import importlib
 import os
 from types import ModuleType
 
+from solomonic.core import ConfigError
+
 
 @functools.cache
 def _load() -> tuple[ModuleType | None, str | None]:
@@ -34,3 +36,15 @@ def why_not() -> str | None:
     if os.environ.get("SOLOMONIC_NATIVE") == "0":
         return "SOLOMONIC_NATIVE=0 turns the native core off."
     return _load()[1]
+
+
+def require_core() -> ModuleType:
+    """The extension module.
+
+    Raises:
+        ConfigError: there is none, with the reason.
+    """
+    core = load()
+    if core is None:
+        raise ConfigError(f"the native backend is not available: {why_not()}")
+    return core

@@ -23,6 +23,7 @@ from solomonic.compress.pack import (
     typed,
     write_pack,
 )
+from solomonic.compress.pack.fill import fill_tensors
 from solomonic.core import CheckpointError, ConfigError, require
 from solomonic.layers.config import ModelConfig
 from solomonic.text import BpeTokenizer, ByteTokenizer, Tokenizer
@@ -97,19 +98,7 @@ def read_device_model(
             model = LanguageModel(typed(ModelConfig, "lm", pack.config))
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"{path} describes no possible model: {error}") from error
-    state = _state(model)
-    for name in sorted(state.keys() | pack.tensors.keys()):
-        stored = pack.tensors.get(name)
-        if isinstance(stored, QuantisedMatrix):
-            stored = stored.dequantised()
-        wanted = tuple(state[name].shape) if name in state else "absent"
-        if stored is None or stored.shape != wanted:
-            raise CheckpointError(
-                f"{path}: '{name}' is {'absent' if stored is None else stored.shape} and should be "
-                f"{wanted}; make the file again."
-            )
-        with torch.no_grad():
-            state[name].copy_(torch.from_numpy(stored))
+    fill_tensors(path, _state(model), pack)
     model.tie_weights()
     tokenizer = _tokenizer(path, pack.vocabulary)
     if tokenizer.vocab_size > model.config.vocab_size:

@@ -7,14 +7,13 @@ other. Nothing here computes: the work is in native/.
 
 import dataclasses
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from solomonic.core import ConfigError, ShapeError
-from solomonic.kernels import native
+from solomonic.kernels.native import require_core as require_core
 from solomonic.layers import BMojoState, CacheState, LSTMState, ModelConfig, RecurrentState
 from solomonic.lm.model import LanguageModel, ModelState
 from solomonic.state import State
@@ -211,18 +210,6 @@ class NativeStreams:
                     rows.append(values.view(tensor.shape[1:]))
             found[part] = torch.stack(rows)
         return _rebuild(like, found, self.time)
-
-
-def require_core() -> ModuleType:
-    """The extension module.
-
-    Raises:
-        ConfigError: there is none, with the reason.
-    """
-    core = native.load()
-    if core is None:
-        raise ConfigError(f"the native backend is not available: {native.why_not()}")
-    return core
 
 
 def settings(config: ModelConfig) -> dict[str, Any]:

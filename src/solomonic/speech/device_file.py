@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from solomonic.compress.matrix import QuantisedMatrix
 from solomonic.compress.pack import Pack, Vocabulary, read_pack, settings, typed, write_pack
+from solomonic.compress.pack.fill import fill_tensors
 from solomonic.compress.pack.pieces import model_of, vocabulary_of
 from solomonic.core import CheckpointError, ConfigError, require
 from solomonic.speech.config import TransducerConfig
@@ -200,26 +201,6 @@ def device_tensors(
         else:
             found[name] = value.numpy()
     return found
-
-
-def fill_tensors(path: str | Path, state: Mapping[str, Tensor], pack: Pack) -> None:
-    """Copy the file's tensors into the model's, each checked by name and shape.
-
-    Raises:
-        CheckpointError: they are not those of the model.
-    """
-    for name in sorted(state.keys() | pack.tensors.keys()):
-        stored = pack.tensors.get(name)
-        if isinstance(stored, QuantisedMatrix):
-            stored = stored.dequantised()
-        wanted = tuple(state[name].shape) if name in state else "absent"
-        if stored is None or stored.shape != wanted:
-            raise CheckpointError(
-                f"{path}: '{name}' is {'absent' if stored is None else stored.shape} and should be "
-                f"{wanted}; make the file again."
-            )
-        with torch.no_grad():
-            state[name].copy_(torch.from_numpy(stored))
 
 
 # What files do not say, as they hold one encoder.

@@ -10,7 +10,6 @@ native/src/speech.
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from solomonic.core import ConfigError, ShapeError
-from solomonic.kernels import native
+from solomonic.kernels.native import require_core as require_core
 from solomonic.speech.config import TransducerConfig
 from solomonic.speech.features import FeatureConfig
 from solomonic.speech.pretrained import SpeechModel
@@ -234,18 +233,6 @@ def native_model(model: SpeechModel, weights: str = "float32") -> SpeechModel:
     """The model with its networks on the native core, for `Recognizer`; the end head stays."""
     net = NativeTransducer(model.transducer, weights)
     return dataclasses.replace(model, transducer=cast(Any, net))
-
-
-def require_core() -> ModuleType:
-    """The extension module.
-
-    Raises:
-        ConfigError: there is none, with the reason.
-    """
-    core = native.load()
-    if core is None:
-        raise ConfigError(f"the native backend is not available: {native.why_not()}")
-    return core
 
 
 def _settings(config: TransducerConfig) -> dict[str, Any]:

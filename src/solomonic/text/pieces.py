@@ -11,13 +11,11 @@ as it is: lower case, digits and punctuation are `text.spoken.normalise`'s work.
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from solomonic.core import CheckpointError, ConfigError, DataError, StorageError, VocabularyError
+from solomonic.core import CheckpointError, ConfigError, DataError, VocabularyError, write_whole
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -140,24 +138,7 @@ class WordPieces:
         Raises:
             StorageError: the disk is full or the place cannot be written.
         """
-        path = Path(path)
-        temporary = None
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                temporary = Path(file.name)
-                file.write(self._model)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)  # the temporary file's 0600 is for secrets
-            os.replace(temporary, path)
-        except OSError as error:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
-            raise StorageError(
-                f"cannot write {path} ({error.strerror}): what was there before is unharmed; free "
-                "some space and try again."
-            ) from error
+        write_whole(Path(path), self._model)
 
     def encode(self, text: str) -> list[int]:
         """The likeliest segmentation, ids 1 and up; of an empty text, none.

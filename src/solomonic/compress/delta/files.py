@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from solomonic.compress.delta.update import Diff, apply_update, diff
-from solomonic.compress.pack.writer import write_whole
-from solomonic.core import CheckpointError
+from solomonic.core import CheckpointError, write_whole
 
 
 def diff_files(old: str | Path, new: str | Path, out: str | Path) -> Diff:

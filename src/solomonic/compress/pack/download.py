@@ -18,8 +18,8 @@ from solomonic.compress.matrix import QuantisedMatrix
 from solomonic.compress.pack.layout import ENTRY, FORMATS, HEADER, HEADER_BYTES, align
 from solomonic.compress.pack.payload import five, from_five
 from solomonic.compress.pack.reader import Entry, PackParser, parse_pack
-from solomonic.compress.pack.writer import content_size, write_whole
-from solomonic.core import CheckpointError, ConfigError, ShapeError, SolomonicError
+from solomonic.compress.pack.writer import content_size
+from solomonic.core import CheckpointError, ConfigError, ShapeError, SolomonicError, write_whole
 
 MAGIC = b"\x93SQZ\r\n\x1a\0"
 VERSION = 1

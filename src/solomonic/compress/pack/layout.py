@@ -2,6 +2,8 @@
 
 import struct
 
+from solomonic.compress.tiles import FORMATS as TILE_FORMATS
+
 MAGIC = b"\x93SOLO\r\n\x1a"
 """Not ASCII, and with line ends that a copy as text would change."""
 VERSION = 1
@@ -21,17 +23,7 @@ VOCABULARY = struct.Struct("<IIII")
 SIGNATURE = struct.Struct("<4sIII")
 SIGNATURE_MAGIC = b"SIGN"
 
-FORMATS = {
-    "f32": 0,
-    "q8": 1,
-    "q4": 2,
-    "q4r": 3,
-    "s24_4": 4,
-    "s24_8": 5,
-    "v16_4": 6,
-    "v16_8": 7,
-    "q5": 16,
-}
+FORMATS = TILE_FORMATS | {"q5": 16}
 """Kinds of payload and their numbers; slm::MatrixFormat in C++, but for q5: only files have it."""
 PATTERN_NUMBERS = {"dense": 0, "2:4": 1, "vec16": 2, "unstructured": 3}
 VOCABULARIES = ("none", "pieces", "tokens")

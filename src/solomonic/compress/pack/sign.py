@@ -10,8 +10,8 @@ from typing import Any
 
 from solomonic.compress.pack.contents import Signature
 from solomonic.compress.pack.reader import parse_pack, read_pack
-from solomonic.compress.pack.writer import build_pack, content_size, write_whole
-from solomonic.core import CheckpointError, ConfigError
+from solomonic.compress.pack.writer import build_pack, content_size
+from solomonic.core import CheckpointError, ConfigError, write_whole
 
 ED25519 = 1
 KEY_BYTES, SIGNATURE_BYTES = 32, 64

@@ -1,8 +1,6 @@
 """Contents to a device file, whole or not at all."""
 
 import hashlib
-import os
-import tempfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +23,7 @@ from solomonic.compress.pack.layout import (
     align,
 )
 from solomonic.compress.pack.payload import Payload, Shape, encode_tensor
-from solomonic.core import StorageError
+from solomonic.core import write_whole
 
 
 def write_pack(path: str | Path, contents: Pack) -> str:
@@ -72,33 +70,6 @@ def build_pack(contents: Pack) -> bytes:
 def content_size(data: bytes) -> int:
     """Bytes of a file's contents, which is all but a signature."""
     return int.from_bytes(data[16:24], "little")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Put `data` at `path` so that a crash leaves what was there or all of it.
-
-    Raises:
-        StorageError: the disk is full or the place cannot be written.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=".unfinished-", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # the temporary file's 0600 is for secrets
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise StorageError(
-            f"cannot write {path} ({error.strerror}): what was there before is unharmed; free "
-            "some space and try again."
-        ) from error
 
 
 def _config(contents: Pack) -> bytes:
