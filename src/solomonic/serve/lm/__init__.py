@@ -1,0 +1,1 @@
+"""Language models behind the server: loading, continuous batching, the OpenAI-compatible routes."""
