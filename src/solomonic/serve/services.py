@@ -1,0 +1,65 @@
+"""What the routes of a server share: one object on `app.state.services`."""
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import HTTPConnection
+
+from solomonic.serve.config import ServeConfig
+from solomonic.serve.limits import Limits
+from solomonic.serve.metrics import Metrics
+
+if TYPE_CHECKING:
+    from solomonic.serve.auth import Keys
+    from solomonic.serve.lm.engine import LmEngine
+    from solomonic.serve.lm.loaded import LoadedModel
+    from solomonic.speech.native_recognizer import NativeRecognizer
+
+
+@dataclasses.dataclass
+class Services:
+    """Models, engines and registers of one server.
+
+    Attributes:
+        asr, lm, reranker: None where they were left out; routes then answer 404.
+        speech, engine: made when the application starts, None before.
+        drains: coroutine functions of `serve.shutdown`; append yours when you start.
+        closers: coroutine functions run after draining, the last one first.
+        draining: set once the server was told to stop; new work is refused with 503.
+        started: whether every part is there.
+    """
+
+    config: ServeConfig
+    asr: "NativeRecognizer | None"
+    lm: "LoadedModel | None"
+    store: Any
+    reranker: Any
+    metrics: Metrics
+    limits: Limits
+    keys: "Keys"
+    speech: Any = None
+    engine: "LmEngine | None" = None
+    draining: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    drains: list[Callable[[float], Awaitable[None]]] = dataclasses.field(default_factory=list)
+    closers: list[Callable[[], Awaitable[None]]] = dataclasses.field(default_factory=list)
+    started: bool = False
+
+    @property
+    def asr_name(self) -> str:
+        """What clients call the recogniser."""
+        return "" if self.asr is None else self.asr.path.stem
+
+    def models(self) -> dict[str, int]:
+        """Names that the `model` parameter may have, and when each was made (unix time)."""
+        found = {} if self.lm is None else {self.lm.name: self.lm.created}
+        if self.asr is not None:
+            made = int(self.asr.path.stat().st_mtime) if self.asr.path.exists() else 0
+            found.setdefault(self.asr_name, made)
+        return found
+
+
+def services_of(connection: HTTPConnection) -> Services:
+    """The services of the application that a request or WebSocket came to."""
+    return connection.app.state.services
