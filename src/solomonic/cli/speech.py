@@ -93,23 +93,32 @@ def open_any(
 ) -> Recognizer | NativeRecognizer:
     """The same, where a device file is run by the native core, and by nothing else.
 
+    The model of the package, which is a device file, runs on PyTorch too: where there is no native
+    core, or where another device than the processor is asked for.
+
     Raises:
         ConfigError: as `open_recognizer`; or there is no native core here, or another device than
             the processor is asked for.
         CheckpointError: as `open_recognizer`.
     """
-    if model is None or not model.is_file():
-        return open_recognizer(model, device, greedy=greedy, beam=beam, nbest=nbest)
     _check_installed()
+    from solomonic.kernels import native
+    from solomonic.speech.pretrained import device_file_of
+    from solomonic.speech.recognizer import SHIPPED
+
+    file = device_file_of(model or SHIPPED)
+    elsewhere = device not in ("auto", "cpu")
+    if file is None or (model is None and (elsewhere or native.why_not())):
+        return open_recognizer(model, device, greedy=greedy, beam=beam, nbest=nbest)
     from solomonic.speech.native_recognizer import NativeRecognizer
 
     _check_search(greedy, beam)
-    if device not in ("auto", "cpu"):
+    if elsewhere:
         raise ConfigError(
             f"a device file runs on the processor, not on --device {device}; leave it out, or give "
             "the folder of a model."
         )
-    recognizer = NativeRecognizer(model)
+    recognizer = NativeRecognizer(file)
     given = console.given(beam=beam, nbest=nbest, greedy=1 if greedy else None)
     recognizer.set(**{f"decode.{name}": value for name, value in given.items()})
     return recognizer
@@ -204,16 +213,16 @@ def prepared(
 
     if isinstance(recognizer, Recognizer):
         return personal(recognizer, bias, classes, carriers), about(recognizer, model)
-    return personal_native(bias, classes, carriers), about_native(recognizer)
+    return personal_native(bias, classes, carriers), about_native(recognizer, model)
 
 
-def about_native(recognizer: NativeRecognizer) -> dict[str, Any]:
+def about_native(recognizer: NativeRecognizer, model: Path | None) -> dict[str, Any]:
     """`about` of a device file."""
     found = recognizer.describe()
     settings, kernels = found["settings"], found["kernels"]
     greedy = settings["decode.greedy"]
     return {
-        "model": str(recognizer.path),
+        "model": name_of(model),
         "parameters": found["parameters"],
         "weights": "packed",
         "device": "cpu",
@@ -224,12 +233,17 @@ def about_native(recognizer: NativeRecognizer) -> dict[str, Any]:
     }
 
 
+def name_of(model: Path | None) -> str:
+    """What a model is called in reports; None: that of the package."""
+    return "english-small (of the package)" if model is None else str(model)
+
+
 def about(recognizer: Recognizer, model: Path | None) -> dict[str, Any]:
     """What runs: the model, its size and weights, the device, the search and the kernels."""
     net = recognizer.model
     decode = recognizer.decoder.config
     return {
-        "model": "english-small (of the package)" if model is None else str(model),
+        "model": name_of(model),
         "parameters": net.parameters,
         "weights": net.weights,
         "device": str(net.transducer.joint.bias.device),

@@ -4,6 +4,8 @@ config.json          model_type, version, settings of every part, the SHA-256 of
 model.safetensors    the parameters, matrices as float32 or as int8 with one scale a row
 pieces.model         the SentencePiece model
 README.md            the model card, where there is one
+
+A folder may hold one device file, model.solo, in place of the first three.
 """
 
 import dataclasses
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 MODEL_TYPE = "solomonic-transducer"
 VERSION = 1
 WEIGHTS = ("float32", "int8")
+DEVICE_FILE = "model.solo"
+"""Its name in the folder of a model that is stored as one (`solomonic.speech.device_file`)."""
 _CONFIG, _TENSORS, _PIECES, _CARD = "config.json", "model.safetensors", "pieces.model", "README.md"
 _SCALE = ".scale"
 _LEVELS = 127
@@ -114,7 +118,8 @@ def write_speech_model(
 
 
 def load_speech_model(directory: str | Path, device: str | torch.device = "cpu") -> SpeechModel:
-    """Read what `save_speech_model` wrote, in evaluation mode.
+    """Read what `save_speech_model` wrote, or a device file with its weights multiplied out to
+    float32; in evaluation mode.
 
     Raises:
         CheckpointError: a file is missing, cut short, corrupted, foreign or newer.
@@ -123,6 +128,11 @@ def load_speech_model(directory: str | Path, device: str | torch.device = "cpu")
     from solomonic.text.pieces import WordPieces
 
     folder = Path(directory)
+    device_file = device_file_of(folder)
+    if device_file is not None:
+        from solomonic.speech.device_file import read_device_model
+
+        return read_device_model(device_file, device)
     record = _read_config(folder)
     for name in (_TENSORS, _PIECES):
         _verify(folder / name, record["sha256"][name])
@@ -158,6 +168,15 @@ def load_speech_model(directory: str | Path, device: str | torch.device = "cpu")
     for part in model.parts().values():
         part.to(device).eval().requires_grad_(False)
     return model
+
+
+def device_file_of(path: str | Path) -> Path | None:
+    """`path` if it is a file, or the device file of the folder `path`; None where it has none."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    inside = path / DEVICE_FILE
+    return inside if inside.is_file() and not (path / _CONFIG).is_file() else None
 
 
 def fingerprint(record: Mapping[str, Any]) -> str:

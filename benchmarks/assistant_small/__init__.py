@@ -1,0 +1,1 @@
+"""How the language model of the package was made: texts, training, what is shipped."""

@@ -1,0 +1,69 @@
+"""Train the assistant language model of the package.
+
+    python benchmarks/assistant_small/train.py WORK [--minutes M] [--processes N] [--out DIR]
+
+WORK holds what `corpus.py` made. A killed run goes on with the same command.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from solomonic.layers.config import ModelConfig
+from solomonic.lm.data import DataConfig
+from solomonic.recipes.lm import LmRun, build_task, save_run
+from solomonic.train import TrainConfig, train
+
+# What was best for small models with memory (docs/log.md): one key/value head, no lag, the skip.
+MODEL = ModelConfig(
+    vocab_size=4096,
+    hidden_size=192,
+    num_attention_heads=6,
+    num_key_value_heads=1,
+    pattern="MB",
+    num_hidden_layers=6,
+    window_size=48,
+    eidetic_slots=48,
+    fading_lag=0,
+    fading_skip=True,
+    initializer_range=0.05,
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=1_000_000)
+    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    settings = TrainConfig(
+        steps=given.steps,
+        max_seconds=60 * given.minutes,
+        batch_size=24,
+        lr=given.lr,
+        min_lr_ratio=0.02,
+        warmup=100,
+        weight_decay=0.05,
+        precision="bfloat16",
+        accumulate=given.processes,
+        processes=given.processes,
+        eval_every=500,
+        save_every=250,
+        log_every=25,
+    )
+    run = LmRun(model=MODEL, train=settings, length=192, eval_tokens=40_000)
+    out = given.out or given.work / "run"
+    data = DataConfig(path=str(given.work / "train.jsonl"), valid=str(given.work / "dev.jsonl"))
+    task = build_task(run, data, out, progress=False)
+    save_run(run, out)
+    print(sum(p.numel() for p in task.model.parameters()), "parameters", flush=True)
+    print(train(task, settings, out, progress=False))
+
+
+if __name__ == "__main__":
+    main()
