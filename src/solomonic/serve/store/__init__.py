@@ -11,7 +11,7 @@ from solomonic.serve.store.base import (
     UserUsage,
     Utterance,
 )
-from solomonic.serve.store.opening import open_store
+from solomonic.serve.store.opening import copy_store, open_store
 
 __all__ = [
     "Utterance",
@@ -21,4 +21,5 @@ __all__ = [
     "Store",
     "StoreConfig",
     "open_store",
+    "copy_store",
 ]

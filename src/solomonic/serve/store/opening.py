@@ -55,5 +55,12 @@ def open_store(url: str | Path | None = None, config: StoreConfig | None = None)
     return SqlStore.in_postgresql(parsed.set(drivername="postgresql+psycopg"), config)
 
 
+def copy_store(source: "SqlStore", target: "SqlStore") -> dict[str, int]:
+    """Copy every user and key; see `copying.copy_store`."""
+    from solomonic.serve.store import copying
+
+    return copying.copy_store(source, target)
+
+
 def _file(path: Path) -> Path:
     return path / FILE if path.is_dir() else path

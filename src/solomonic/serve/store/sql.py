@@ -1,17 +1,18 @@
 """The one store: the same statements for SQLite in memory, SQLite in a file, and PostgreSQL."""
 
 import contextlib
+import dataclasses
 import hashlib
-import json
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import URL, Connection, Row, Select, delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import URL, Connection, Row, delete, select
 
 from solomonic.core import CheckpointError, DataError, StorageError
+from solomonic.serve.store import statements
 from solomonic.serve.store.base import (
     KeyRecord,
     StoreConfig,
@@ -24,23 +25,16 @@ from solomonic.serve.store.base import (
 )
 from solomonic.serve.store.database import Database
 from solomonic.serve.store.postgresql import postgresql_engine
-from solomonic.serve.store.schema import (
-    KEYS,
-    PHRASES,
-    STATES,
-    USERS,
-    UTTERANCES,
-    VERSION,
-    migrate,
-)
+from solomonic.serve.store.schema import KEYS, STATES, USERS, VERSION, migrate
 from solomonic.serve.store.sqlite import prepare, sqlite_engine, wipe
 from solomonic.serve.store.states import StateFiles, checked, file_name, valid_state
 
-FORGET_AT_ONCE = 500
-"""Old utterances looked at in one statement, where some are to be forgotten."""
-COUNTED: tuple[str, ...] = ("users", "utterances", "phrases", "states", "keys")
+T = TypeVar("T")
+LOG = logging.getLogger(__name__)
 READ_TRIES = 5
 """Of a state whose file a newer commit removed between reading the row and the file."""
+BESIDE = "-states"
+"""What the folder of states is called after the name of the database."""
 
 
 class SqlStore:
@@ -49,13 +43,14 @@ class SqlStore:
     Attributes:
         config: its limits.
         place: path or URL, without a password.
+        files: where states are, or None where they are in the rows.
     """
 
     def __init__(self, database: Database, files: StateFiles | None, config: StoreConfig) -> None:
         self.config = config
         self.place = database.place
+        self.files = files
         self._database = database
-        self._files = files
         self._closed = False
         try:
             self._open()
@@ -66,14 +61,14 @@ class SqlStore:
     @classmethod
     def in_memory(cls, config: StoreConfig) -> "SqlStore":
         """Nothing lasts."""
-        return cls(Database(sqlite_engine(None, config), "the store in memory", config.timeout),
-                   None, config)  # fmt: skip
+        database = Database(sqlite_engine(None, config), "the store in memory", config.timeout)
+        return cls(database, None, config)
 
     @classmethod
     def in_file(cls, path: Path, config: StoreConfig) -> "SqlStore":
-        """A SQLite file, with a folder `<name>-states` beside it."""
+        """A SQLite file, and a folder of states beside it."""
         database = Database(sqlite_engine(path, config), str(path), config.timeout)
-        return cls(database, StateFiles(path.with_name(path.name + "-states")), config)
+        return cls(database, StateFiles(path.with_name(path.name + BESIDE)), config)
 
     @classmethod
     def in_postgresql(cls, url: URL, config: StoreConfig) -> "SqlStore":
@@ -81,15 +76,20 @@ class SqlStore:
         place = url.render_as_string(hide_password=True)
         return cls(Database(postgresql_engine(url, config), place, config.timeout), None, config)
 
-    def memory(self, user: str, *, last: int = 1000, state: bool = True) -> UserMemory:
+    def memory(self, user: str, *, last: int | None = 1000, state: bool = True) -> UserMemory:
         """See `Store.memory`."""
         valid_name(user)
         for _ in range(READ_TRIES):
-            found, row = self._database.read(lambda connection: _memory(connection, user, last))
+            found, row = self.read(lambda c: statements.read_user(c, user, last))
             if row is None or not state:
                 return found
             with contextlib.suppress(FileNotFoundError):
-                return _with_state(found, row, self._state(row))
+                return dataclasses.replace(
+                    found,
+                    state=self._state(row),
+                    fingerprint=row.fingerprint,
+                    state_revision=row.revision,
+                )
         raise CheckpointError(
             f"{self.place}: the state file {row.file} is missing; restore it from a backup, or "
             "let the user's next utterance write a new one."
@@ -103,42 +103,37 @@ class SqlStore:
         utterance = valid_utterance(utterance, self.config)
         if state is not None:
             valid_state(state, fingerprint, self.config.max_state_bytes)
-        written, replaced = [], []  # state files
+        most, most_bytes = self.config.max_utterances, self.config.max_history_bytes
 
-        def work(connection: Connection) -> int:
-            row = self._touch(connection, user, 1, utterance.nbytes)
-            connection.execute(UTTERANCES.insert().values(**_columns(row, utterance)))
-            self._forget(connection, row)
+        def work(connection: Connection, files: "Changes") -> int:
+            row = statements.touch(connection, user, 1, utterance.nbytes)
+            added = dataclasses.replace(utterance, revision=row.revision)
+            statements.add_utterances(connection, row.id, [added])
+            statements.forget(connection, row, most, most_bytes)
             if state is not None:
-                replaced[:] = self._replace_state(connection, row, state, fingerprint, written)
+                files.put(connection, row.id, row.revision, state, fingerprint)
             return row.revision
 
-        revision = self._write(work, lambda: self._take_back(written))
-        self._discard(replaced)
-        return revision
+        return self.write(work)
 
     def set_phrases(self, user: str, phrases: Sequence[str]) -> None:
         """See `Store.set_phrases`."""
         valid_name(user)
-        text = json.dumps(valid_phrases(phrases, self.config), ensure_ascii=False)
+        words = valid_phrases(phrases, self.config)
 
-        def work(connection: Connection) -> None:
-            row = self._touch(connection, user)
-            self._upsert(connection, PHRASES, {"user_id": row.id}, {"phrases": text})
+        def work(connection: Connection, _: "Changes") -> None:
+            row = statements.touch(connection, user)
+            statements.write_phrases(connection, row.id, words)
 
-        self._write(work)
+        self.write(work)
 
     def users(self) -> list[str]:
         """See `Store.users`."""
-        return sorted(self._database.read(lambda c: c.scalars(select(USERS.c.name)).all()))
+        return sorted(self.read(lambda c: c.scalars(select(USERS.c.name)).all()))
 
     def usage(self) -> list[UserUsage]:
         """See `Store.usage`."""
-        state_bytes = func.coalesce(STATES.c.bytes, 0).label("state_bytes")
-        columns = (USERS.c.name, USERS.c.revision, USERS.c.utterances, USERS.c.history_bytes)
-        joined = USERS.outerjoin(STATES, STATES.c.user_id == USERS.c.id)
-        query = select(*columns, state_bytes).select_from(joined)
-        rows = self._database.read(lambda connection: connection.execute(query).all())
+        rows = self.read(lambda c: c.execute(statements.usage_query()).all())
         return sorted((UserUsage(*row) for row in rows), key=lambda usage: usage.user)
 
     def delete_user(self, user: str) -> dict[str, int]:
@@ -148,29 +143,15 @@ class SqlStore:
             How many "users", "utterances", "phrases", "states" and "keys" were deleted.
         """
         valid_name(user)
-        files: list[str] = []
 
-        def work(connection: Connection) -> dict[str, int]:
-            counts = dict.fromkeys(COUNTED, 0)
-            counts["keys"] = connection.execute(delete(KEYS).where(KEYS.c.user == user)).rowcount
-            row = connection.execute(_user(user).with_for_update()).one_or_none()
-            if row is not None:
-                files[:] = connection.scalars(
-                    select(STATES.c.file).where(STATES.c.user_id == row.id, STATES.c.file != None)  # noqa: E711
-                ).all()
-                counts["phrases"] = len(_phrases(connection, row.id))
-                for name, table in (("utterances", UTTERANCES), ("states", STATES)):
-                    gone = delete(table).where(table.c.user_id == row.id)
-                    counts[name] = connection.execute(gone).rowcount
-                gone = delete(USERS).where(USERS.c.id == row.id)
-                counts["users"] = connection.execute(gone).rowcount
-            if any(counts.values()) and self._wipes:
+        def work(connection: Connection, files: "Changes") -> dict[str, int]:
+            counts, replaced = statements.erase(connection, user)
+            files.replaced += replaced
+            if self.files and any(counts.values()):
                 connection.execute(VERSION.update().values(unwiped=1))
             return counts
 
-        counts = self._write(work)
-        if self._files:
-            self._files.remove(files, durable=True)
+        counts = self.write(work)
         self._wipe()
         return counts
 
@@ -181,217 +162,126 @@ class SqlStore:
         valid_name(name, "key")
         if user:
             valid_name(user)
-        values = {"name": name, "hash": key_hash, "user": user, "created": time.time()}
-        values["limits"] = json.dumps(limits or {})
-
-        def work(connection: Connection) -> None:
-            # Nothing is returned where the name or the hash is there already.
-            query = self._insert(KEYS).values(**values).on_conflict_do_nothing()
-            if connection.execute(query.returning(KEYS.c.name)).one_or_none() is None:
-                raise DataError(f"there is a key '{name}' already; choose another name.")
-
-        self._write(work)
+        key = KeyRecord(name, user, limits or {}, time.time(), key_hash)
+        if not self.write(lambda connection, _: statements.add_key(connection, key)):
+            raise DataError(f"there is a key '{name}' already; choose another name.")
 
     def find_key(self, key_hash: bytes) -> KeyRecord | None:
         """See `Store.find_key`."""
-        query = select(KEYS).where(KEYS.c.hash == key_hash)
-        row = self._database.read(lambda connection: connection.execute(query).one_or_none())
-        return None if row is None else _key(row)
+        return next(iter(self.read(lambda c: statements.read_keys(c, key_hash))), None)
 
     def keys(self) -> list[KeyRecord]:
         """See `Store.keys`."""
-        rows = self._database.read(lambda connection: connection.execute(select(KEYS)).all())
-        return sorted((_key(row) for row in rows), key=lambda key: key.name)
+        return sorted(self.read(statements.read_keys), key=lambda key: key.name)
 
     def revoke_key(self, name: str) -> bool:
         """See `Store.revoke_key`."""
         query = delete(KEYS).where(KEYS.c.name == name)
-        return self._write(lambda connection: connection.execute(query).rowcount) > 0
+        return self.write(lambda connection, _: connection.execute(query).rowcount) > 0
 
     def check(self) -> None:
         """See `Store.check`."""
-        if self._closed:
-            raise StorageError(f"{self.place} is closed.")
-        if self._files and not self._files.folder.is_dir():
-            raise StorageError(f"{self._files.folder} is gone; restore the store from a backup.")
-        self._database.read(lambda connection: connection.execute(select(VERSION.c.version)).one())
+        if self.files and not self.files.folder.is_dir():
+            raise StorageError(f"{self.files.folder} is gone; restore the store from a backup.")
+        self.read(lambda connection: connection.execute(select(VERSION.c.version)).one())
 
     def close(self) -> None:
         """See `Store.close`."""
         self._closed = True
         self._database.engine.dispose()
 
-    # Opening and keeping clean.
+    # What follows is for this package.
 
-    def _open(self) -> None:
-        if self._files:
-            prepare(self._database)
-            self._files.prepare()
-        self._database.write(lambda connection: migrate(connection, self.place))
-        self._sweep()
-        self._wipe()
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` on a snapshot of the database."""
+        self._usable()
+        return self._database.read(work)
 
-    @property
-    def _wipes(self) -> bool:
-        """Whether deleted rows leave bytes in a file of ours."""
-        return self._files is not None
-
-    def _wipe(self) -> None:
-        """Finish what `delete_user` began, here or before a crash."""
-        if self._wipes and self._database.read(lambda c: c.scalar(select(VERSION.c.unwiped))):
-            wipe(self._database)
-
-    def _sweep(self) -> None:
-        """Remove state files that a crash or a failed commit left without a row."""
-        files = self._files
-        if files:
-            query = select(STATES.c.file)
-            self._database.write(lambda c: files.sweep({n for n in c.scalars(query) if n}))
-        self._database.unsure = False
-
-    def _write(self, work: Any, undo: Any = None) -> Any:
-        result = self._database.write(work, undo)
+    def write(self, work: "Callable[[Connection, Changes], T]") -> T:
+        """Run `work` as one transaction; files come before it is committed and go after it."""
+        self._usable()
+        changes = Changes(self.files)
+        result = self._database.write(lambda c: work(c, changes), changes.take_back)
+        changes.discard()
         if self._database.unsure:
             self._sweep()
         return result
 
-    def _take_back(self, written: list[str]) -> None:
-        """Remove the files of a transaction that did not happen."""
-        self._discard(written)
-        written.clear()
+    def _usable(self) -> None:
+        if self._closed:
+            raise StorageError(f"{self.place} was closed; open it again.")
 
-    def _discard(self, names: list[str]) -> None:
-        """Remove files that are of no use; one that resists goes with the next sweep."""
-        if self._files:
-            with contextlib.suppress(StorageError):
-                self._files.remove(names)
+    def _open(self) -> None:
+        if self.files:
+            prepare(self._database)
+            self.files.prepare()
+        self._database.write(lambda connection: migrate(connection, self.place))
+        self._sweep()
+        try:
+            self._wipe()
+        except StorageError as error:  # no reason not to start
+            LOG.warning("%s", error)
 
-    # Statements.
+    def _wipe(self) -> None:
+        """Finish what `delete_user` began, here or before a crash."""
+        if self.files and self.read(lambda c: c.scalar(select(VERSION.c.unwiped))):
+            self._sweep()
+            self.files.sync()  # the disk must have forgotten the names too
+            wipe(self._database)
 
-    def _insert(self, table: Any) -> Any:
-        dialect = sqlite if self._database.dialect == "sqlite" else postgresql
-        return dialect.insert(table)
+    def _sweep(self) -> None:
+        """Remove state files that a crash or a failed commit left without a row."""
+        files = self.files
+        if files:
+            self._database.write(lambda c: files.sweep(set(statements.state_files(c))))
+        self._database.unsure = False
 
-    def _upsert(self, connection: Connection, table: Any, key: dict, values: dict) -> None:
-        query = self._insert(table).values(**key, **values)
-        connection.execute(query.on_conflict_do_update(index_elements=list(key), set_=values))
+    def _state(self, row: Row) -> bytes:
+        if row.file is None:
+            return checked(row.data, row.sha256, f"{self.place}: the state of a user")
+        assert self.files is not None
+        what = f"state file {self.files.folder / row.file}"
+        return checked(self.files.read(row.file), row.sha256, what)
 
-    def _touch(self, connection: Connection, user: str, utterances: int = 0, size: int = 0) -> Row:
-        """The user's next revision; makes the user, and keeps other writers of it waiting."""
-        query = self._insert(USERS).values(
-            name=user, revision=1, utterances=utterances, history_bytes=size
-        )
-        query = query.on_conflict_do_update(
-            index_elements=["name"],
-            set_={
-                "revision": USERS.c.revision + 1,
-                "utterances": USERS.c.utterances + utterances,
-                "history_bytes": USERS.c.history_bytes + size,
-            },
-        )
-        columns = (USERS.c.id, USERS.c.revision, USERS.c.utterances, USERS.c.history_bytes)
-        return connection.execute(query.returning(*columns)).one()
 
-    def _forget(self, connection: Connection, user: Row) -> None:
-        """Delete the oldest utterances until the user is within the bounds."""
-        count, size = user.utterances, user.history_bytes
-        limits = (self.config.max_utterances, self.config.max_history_bytes)
-        until = 0
-        while count > limits[0] or size > limits[1]:
-            query = (
-                select(UTTERANCES.c.revision, UTTERANCES.c.bytes)
-                .where(UTTERANCES.c.user_id == user.id, UTTERANCES.c.revision > until)
-                .order_by(UTTERANCES.c.revision)
-                .limit(FORGET_AT_ONCE)
-            )
-            for row in connection.execute(query).all():
-                if count <= limits[0] and size <= limits[1]:
-                    break
-                count, size, until = count - 1, size - row.bytes, row.revision
-        if until:
-            old = (UTTERANCES.c.user_id == user.id) & (UTTERANCES.c.revision <= until)
-            connection.execute(delete(UTTERANCES).where(old))
-            bounded = USERS.update().where(USERS.c.id == user.id)
-            connection.execute(bounded.values(utterances=count, history_bytes=size))
+class Changes:
+    """State files of one transaction: written before its end, or without use after it."""
 
-    def _replace_state(
-        self, connection: Connection, user: Row, state: bytes, fingerprint: str, written: list[str]
-    ) -> list[str]:
-        """Put a state in the place of the one before; the files that are then without use."""
+    def __init__(self, files: StateFiles | None) -> None:
+        self._files = files
+        self.written: list[str] = []
+        self.replaced: list[str] = []
+
+    def put(
+        self, connection: Connection, user_id: int, revision: int, state: bytes, fingerprint: str
+    ) -> None:
+        """Store a state in the place of the user's one before."""
         values: dict[str, Any] = {
-            "revision": user.revision,
+            "revision": revision,
             "fingerprint": fingerprint,
             "bytes": len(state),
             "sha256": hashlib.sha256(state).digest(),
             "file": None,
             "data": None if self._files else state,
         }
-        replaced = []
         if self._files:
-            old = select(STATES.c.file).where(STATES.c.user_id == user.id)
-            replaced = [name for name in connection.scalars(old) if name]
-            values["file"] = file_name(user.id, user.revision, state)
-            written.append(values["file"])
+            self.replaced += statements.state_files(connection, user_id)
+            values["file"] = file_name(user_id, revision, state)
+            self.written.append(values["file"])
             self._files.write(values["file"], state)
-        self._upsert(connection, STATES, {"user_id": user.id}, values)
-        return replaced
+        statements.upsert(connection, STATES, {"user_id": user_id}, values)
 
-    def _state(self, row: Row) -> bytes:
-        if row.file is None:
-            return checked(row.data, row.sha256, f"{self.place}: the state of a user")
-        assert self._files is not None
-        data = self._files.read(row.file)
-        return checked(data, row.sha256, f"state file {self._files.folder / row.file}")
+    def take_back(self) -> None:
+        """The transaction did not happen."""
+        self._remove(self.written)
+        self.written.clear()
+        self.replaced.clear()
 
+    def discard(self) -> None:
+        """The transaction happened: its former files are of no use."""
+        self._remove(self.replaced)
 
-def _user(user: str) -> Select:
-    return select(USERS).where(USERS.c.name == user)
-
-
-def _memory(connection: Connection, user: str, last: int) -> tuple[UserMemory, Row | None]:
-    """A user's record without the state, and the row of the state."""
-    row = connection.execute(_user(user)).one_or_none()
-    if row is None:
-        return UserMemory(user), None
-    query = select(UTTERANCES).where(UTTERANCES.c.user_id == row.id)
-    newest = query.order_by(UTTERANCES.c.revision.desc()).limit(max(0, last))
-    utterances = tuple(
-        Utterance(found.text, found.heard, found.time, found.source, found.revision)
-        for found in reversed(connection.execute(newest).all())
-    )
-    phrases = _phrases(connection, row.id)
-    state = connection.execute(select(STATES).where(STATES.c.user_id == row.id)).one_or_none()
-    return UserMemory(user, row.revision, phrases, utterances), state
-
-
-def _phrases(connection: Connection, user_id: int) -> tuple[str, ...]:
-    found = connection.scalar(select(PHRASES.c.phrases).where(PHRASES.c.user_id == user_id))
-    return () if found is None else tuple(json.loads(found))
-
-
-def _with_state(memory: UserMemory, row: Row, state: bytes) -> UserMemory:
-    return UserMemory(
-        memory.user,
-        memory.revision,
-        memory.phrases,
-        memory.utterances,
-        state,
-        row.fingerprint,
-        row.revision,
-    )
-
-
-def _columns(user: Row, utterance: Utterance) -> dict[str, Any]:
-    return {
-        "user_id": user.id,
-        "revision": user.revision,
-        "text": utterance.text,
-        "heard": utterance.heard,
-        "time": utterance.time,
-        "source": utterance.source,
-        "bytes": utterance.nbytes,
-    }
-
-
-def _key(row: Row) -> KeyRecord:
-    return KeyRecord(row.name, row.user, json.loads(row.limits), row.created, row.hash)
+    def _remove(self, names: list[str]) -> None:
+        if self._files:
+            with contextlib.suppress(StorageError):  # the next sweep removes it
+                self._files.remove(names)

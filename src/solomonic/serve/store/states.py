@@ -44,7 +44,7 @@ class StateFiles:
     def write(self, name: str, data: bytes) -> None:
         """Put a file on the disk, its name included, before the row that names it."""
         write_whole(self.folder / name, data)
-        self._sync()
+        self.sync()
 
     def read(self, name: str) -> bytes:
         """The bytes of a file (FileNotFoundError when a newer commit has removed it)."""
@@ -58,17 +58,11 @@ class StateFiles:
                 "disk and the permissions."
             ) from error
 
-    def remove(self, names: Iterable[str], durable: bool = False) -> None:
-        """Delete files that no row names any more.
-
-        Args:
-            durable: wait until the disk has forgotten the names too.
-        """
+    def remove(self, names: Iterable[str]) -> None:
+        """Delete files that no row names any more."""
         try:
             for name in names:
                 (self.folder / name).unlink(missing_ok=True)
-            if durable:
-                self._sync()
         except OSError as error:
             raise StorageError(
                 f"a state file in {self.folder} cannot be deleted ({error.strerror}); the next "
@@ -89,10 +83,11 @@ class StateFiles:
             for name in found
             if name not in named and (name.endswith(ENDING) or name.startswith(UNFINISHED))
         ]
-        self.remove(orphans, durable=bool(orphans))
+        self.remove(orphans)
         return len(orphans)
 
-    def _sync(self) -> None:
+    def sync(self) -> None:
+        """Wait until the disk knows which files there are."""
         if os.name != "posix":  # elsewhere folders cannot be opened
             return
         handle = os.open(self.folder, os.O_RDONLY)
