@@ -150,6 +150,23 @@ nb::dict lattice_of(const slm::Lattice& lattice) {
   return out;
 }
 
+// The words of a lattice of pieces that is given as lattice_of gives one.
+nb::dict words_within(std::vector<int> frames, std::vector<std::vector<int>> arcs,
+                      std::vector<std::vector<float>> scores, std::vector<std::string> symbols,
+                      bool spans, int64_t limit) {
+  slm::Lattice pieces;
+  pieces.frames = std::move(frames);
+  for (size_t i = 0; i < arcs.size(); i++) {
+    const std::vector<int>& a = arcs.at(i);
+    pieces.arcs.push_back({a.at(0), a.at(1), a.at(2), scores.at(i).at(0), scores.at(i).at(1),
+                           a.at(3), a.at(4)});
+  }
+  pieces.symbols = std::move(symbols);
+  pieces.frame_seconds = 0.06;
+  pieces.spans = spans;
+  return lattice_of(slm::word_lattice(pieces, limit));
+}
+
 // A vocabulary, a toy and a search in one; kept apart from the system while frames are decoded.
 class ToySearch {
  public:
@@ -318,6 +335,7 @@ void bind_speech_search(nb::module_& parent) {
   nb::module_ module = parent.def_submodule("speech_search", "The search: see tests/speech.");
   nb::exception<slm::BadArgument>(module, "BadArgument", PyExc_ValueError);
   bind_words(module);
+  module.def("words_within", words_within);
   nb::class_<ToyModel>(module, "ToyModel")
       .def(nb::init<int, uint64_t, int, double, double, int>(), nb::arg("vocab"), nb::arg("seed"),
            nb::arg("context"), nb::arg("sharp"), nb::arg("blank"), nb::arg("steps") = 0)

@@ -277,3 +277,61 @@ def test_density_counts_labels() -> None:
     assert density(lattice, 4) == np.count_nonzero(lattice.labels) / 4
     with pytest.raises(ConfigError, match="at least 1 word"):
         density(lattice, 0)
+
+
+def spelling_lattice(length: int, ties: bool = False, words: int = 2) -> Lattice:
+    """Words of `length` pieces, any of three at every place: 3 ** length spellings of each."""
+    rng = np.random.default_rng(length)
+    arcs, node = [], 0
+    for _ in range(words):
+        arcs.append(Arc(node, node + 1, "▁x", -0.5))
+        for place in range(node + 1, node + length):
+            for piece in "aéc":
+                score = 0.0 if ties else -round(float(rng.exponential(2.0)) * 64) / 64
+                arcs.append(Arc(place, place + 1, piece, score))
+        node += length
+    return build_lattice(list(range(node + 1)), arcs, node, frame_seconds=0.06)
+
+
+def test_a_lattice_that_spells_everything_is_built_within_a_beam() -> None:
+    pieces = spelling_lattice(20)
+    words = word_lattice(pieces, 4000)
+    assert 10 < words.arcs < 4000
+    expected, found = n_best(pieces, 10), n_best(words, 10)
+    assert found[0].text == expected[0].text
+    assert [path.score for path in found] == [path.score for path in expected]
+    wider = word_lattice(pieces, 16000)
+    assert wider.arcs > 2 * words.arcs
+    triples = [
+        {(*pair, lattice.symbols[label]) for *pair, label in columns.tolist()}
+        for lattice in (words, wider)
+        for columns in [np.stack([lattice.frames[lattice.sources],
+                                  lattice.frames[lattice.targets], lattice.labels], axis=1)]
+    ]  # fmt: skip
+    assert triples[0] < triples[1]
+
+
+def test_of_too_many_that_are_equally_good_the_best_path_is_left() -> None:
+    pieces = spelling_lattice(20, ties=True)
+    words = word_lattice(pieces, 500)
+    assert words.arcs == 2
+    assert n_best(words, 2)[0].text == best_path(pieces).text
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_limit_of_words_leaves_the_best_path(seed: int) -> None:
+    pieces = random_lattice(seed, nodes=12, extra=20, symbols=PIECES)
+    expected = best_by_text(pieces)
+    counts = []
+    for limit in (5, 20, 80, 320, None):
+        found = best_by_text(word_lattice(pieces, limit))
+        counts.append(len(found))
+        assert max(found.values()) == max(expected.values())
+        # A way may be beyond the beam where a worse one for the same text is not: its parts are.
+        assert all(score <= expected[text] for text, score in found.items())
+    assert counts == sorted(counts) and counts[-1] == len(expected)
+
+
+def test_a_limit_of_words_is_at_least_one_step() -> None:
+    with pytest.raises(ConfigError, match="at least 1 step, not 0"):
+        word_lattice(random_lattice(0), 0)

@@ -14,7 +14,14 @@ import pytest
 from solomonic.kernels import native
 from solomonic.speech.biasing import Biasing
 from solomonic.speech.decode import DecodeConfig, Decoder, Search
-from solomonic.speech.lattice import LatticeMessage, encode_message, word_lattice
+from solomonic.speech.lattice import (
+    Arc,
+    Lattice,
+    LatticeMessage,
+    build_lattice,
+    encode_message,
+    word_lattice,
+)
 from solomonic.text.pieces import WordPieces
 from solomonic.text.spoken import normalise
 
@@ -389,3 +396,29 @@ def test_personal_words_that_cannot_be_used_are_refused(
         PARTS.PersonalWords(native_pieces(pieces), phrases, classes, carriers)
     with pytest.raises(Exception, match=message):
         Biasing(phrases, dict(classes), carriers, pieces=pieces)
+
+
+def words_within(pieces: Lattice, limit: int) -> dict:
+    columns = [pieces.sources, pieces.targets, pieces.labels, *pieces.arc_spans().T]
+    return PARTS.words_within(
+        pieces.frames.tolist(),
+        np.stack(columns, axis=1).tolist(),
+        np.stack([pieces.acoustic, pieces.bias], axis=1).tolist(),
+        list(pieces.symbols),
+        pieces.spans is not None,
+        limit,
+    )
+
+
+@pytest.mark.skipif(not hasattr(PARTS, "words_within"), reason="an older native core is installed")
+@pytest.mark.parametrize("seed", range(8))
+def test_words_within_a_limit_are_the_same(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    frames, arcs = list(range(41)), []
+    for node in range(40):  # 3 ** 40 texts, of which some are equally good
+        for piece in rng.choice(["a", "é", "ab", "▁b", "▁", ""], 3, replace=False).tolist():
+            score = -float(rng.exponential(2.0)) if seed % 2 else -float(rng.integers(0, 3))
+            arcs.append(Arc(node, node + 1, piece, score, float(rng.random() < 0.1)))
+    pieces = build_lattice(frames, arcs, 40, frame_seconds=FRAME)
+    for limit in (1, 30, 300, 3000):
+        check_lattice(words_within(pieces, limit), word_lattice(pieces, limit))

@@ -165,6 +165,16 @@ Lattice take_arcs(const Lattice& lattice, const std::vector<char>& keep) {
   return made;
 }
 
+std::vector<double> best_from_start(const Lattice& lattice, const std::vector<double>& scores) {
+  std::vector<double> best(lattice.frames.size(), -INFINITY);
+  best[0] = 0.0;
+  for (size_t a = 0; a < lattice.arcs.size(); a++) {
+    double& there = best[size_t(lattice.arcs[a].target)];
+    there = std::max(there, best[size_t(lattice.arcs[a].source)] + scores[a]);
+  }
+  return best;
+}
+
 std::vector<double> best_to_end(const Lattice& lattice, const std::vector<double>& scores) {
   std::vector<double> best(lattice.frames.size(), -INFINITY);
   best.back() = 0.0;
@@ -215,16 +225,17 @@ std::vector<char> whole(const Lattice& lattice, const std::vector<double>& losse
 
 }  // namespace
 
+double rounding(const std::vector<double>& scores) {
+  std::vector<double> size;
+  size.reserve(scores.size());
+  for (const double score : scores) size.push_back(std::fabs(score));
+  return kRounding * std::max(1.0, pairwise_sum(size.data(), int(size.size())));
+}
+
 std::vector<double> arc_losses(const Lattice& lattice) {
   const std::vector<double> scores = lattice.scores(), backward = best_to_end(lattice, scores);
-  std::vector<double> forward(lattice.frames.size(), -INFINITY), size;
-  forward[0] = 0.0;
-  for (size_t a = 0; a < scores.size(); a++) {
-    double& there = forward[size_t(lattice.arcs[a].target)];
-    there = std::max(there, forward[size_t(lattice.arcs[a].source)] + scores[a]);
-    size.push_back(std::fabs(scores[a]));
-  }
-  const double least = kRounding * std::max(1.0, pairwise_sum(size.data(), int(size.size())));
+  const std::vector<double> forward = best_from_start(lattice, scores);
+  const double least = rounding(scores);
   std::vector<double> losses(scores.size());
   for (size_t a = 0; a < scores.size(); a++) {
     const Lattice::Arc& arc = lattice.arcs[a];

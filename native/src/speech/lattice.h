@@ -44,12 +44,17 @@ Lattice build_lattice(const std::vector<int>& frames, std::vector<LooseArc> arcs
 // The arcs where `keep` says so; nodes keep their order.
 Lattice take_arcs(const Lattice& lattice, const std::vector<char>& keep);
 
-// One arc per word between two moments at which words meet; of several ways the best one.
-Lattice word_lattice(const Lattice& pieces);
+// One arc per word between two moments at which words meet; of several ways the best one. What takes
+// more than `limit` steps is built within a narrower beam; see words.py.
+constexpr int64_t kMostWordSteps = 1 << 15;
+Lattice word_lattice(const Lattice& pieces, int64_t limit = kMostWordSteps);
 
+std::vector<double> best_from_start(const Lattice& lattice, const std::vector<double>& scores);
 std::vector<double> best_to_end(const Lattice& lattice, const std::vector<double>& scores);
 std::vector<int> best_path(const Lattice& lattice);  // arcs; of equal ones the lower
 
+// Nats by which sums of arcs' scores may differ for the order they were taken in.
+double rounding(const std::vector<double>& scores);
 // How far the best path over each arc lies below the best of all, nats >= 0.
 std::vector<double> arc_losses(const Lattice& lattice);
 // Arcs whose best path is at most `beam` nats below the best.

@@ -1,13 +1,17 @@
 // From a lattice of pieces to one of words; see solomonic/speech/lattice/words.py.
 #include <algorithm>
+#include <cmath>
 #include <unordered_map>
 
 #include "lattice.h"
+#include "runtime/error.h"
 #include "speech/pieces.h"
 
 namespace slm {
 
 namespace {
+
+constexpr int kOctaves = 24;  // by which the narrowest beam that is tried lies below the widest
 
 // How far a word has come: no letters yet, and only a marked piece may bring them; or any piece may;
 // letters so far; complete, only silence until the end of the lattice.
@@ -38,27 +42,37 @@ class Graph {
     }
     nodes_span_ = pieces && !lattice.spans;
     last_ = lattice.nodes() - 1;
-    texts_ = {""};
-    known_[""] = 0;
-    waiting_.resize(lattice.frames.size());
+    const std::vector<double> scores = lattice.scores();
+    before_ = best_from_start(lattice, scores);
+    after_ = best_to_end(lattice, scores);
+    slack_ = rounding(scores);
     futures();
   }
 
-  Lattice words() {
+  // All words whose ways lie at most `beam` behind the best path; false: they take more than `limit`
+  // steps. `arcs` have the texts of texts().
+  bool words(int64_t limit, double beam, std::vector<LooseArc>& arcs) {
+    texts_ = {""};
+    known_ = {{"", 0}};
+    waiting_.assign(lattice_.frames.size(), {});
+    steps_ = 0;
+    limit_ = limit;
+    least_ = after_[0] - beam - slack_;
     std::vector<char> begins(lattice_.frames.size(), 0);
-    std::vector<LooseArc> arcs;
+    arcs.clear();
     begins[0] = 1;
     for (int node = 0; node < last_; node++) {
       if (!begins[size_t(node)]) continue;
-      words_from(node);
+      if (!words_from(node)) return false;
       for (const Found& f : found_) {
         begins[size_t(f.target)] = 1;
         arcs.push_back(LooseArc{node, f.target, f.text, f.way.acoustic, f.way.bias,
                                 f.text ? f.way.first : -1, f.text ? f.way.last : -1});
       }
     }
-    return build_lattice(lattice_.frames, std::move(arcs), last_, texts_, lattice_.frame_seconds);
+    return true;
   }
+  const std::vector<std::string>& texts() const { return texts_; }
 
  private:
   // Whether a word may begin at each node, and whether nothing more may be said.
@@ -81,8 +95,12 @@ class Graph {
     }
   }
 
-  void words_from(int start) {
+  bool words_from(int start) {
     found_.clear();
+    found_at_.clear();
+    waiting_at_.clear();
+    // What a way must have to lie within the beam, were the rest as good as can be.
+    const double least = least_ - before_[size_t(start)];
     // Whatever a lattice begins with is a word, marked or not.
     waiting_[size_t(start)].assign(1, {start ? kOpen : kMarked, 0, Best{0.0, 0.0, 0.0, -1, -1}});
     int furthest = start;
@@ -93,21 +111,29 @@ class Graph {
           if (w.mode == kClosed || (start == 0 && w.mode < kLetters))
             keep_found(last_, w.mode == kClosed ? w.text : 0, w.way);
       }
-      for (const Waiting& w : ways)
+      for (const Waiting& w : ways) {
+        const int64_t price = 1 + int64_t(texts_[size_t(w.text)].size() / 16);
         for (int arc = bounds_[size_t(node)]; arc < bounds_[size_t(node) + 1]; arc++) {
-          furthest = std::max(furthest, lattice_.arcs[size_t(arc)].target);
-          follow(lattice_.arcs[size_t(arc)], w);
+          const Lattice::Arc& next = lattice_.arcs[size_t(arc)];
+          if ((steps_ += price) > limit_) return false;
+          const double total = w.way.total + double(next.acoustic) + double(next.bias);
+          if (!(total + after_[size_t(next.target)] >= least)) continue;
+          furthest = std::max(furthest, next.target);
+          follow(next, w, total);
         }
+      }
       ways.clear();
     }
+    return true;
   }
 
-  void follow(const Lattice::Arc& arc, const Waiting& from) {
+  // Takes one arc where the mode allows it; `total` has its scores already.
+  void follow(const Lattice::Arc& arc, const Waiting& from, double total) {
     const bool marked = marked_[size_t(arc.label)];
     const std::string& letters = letters_[size_t(arc.label)];
     const size_t target = size_t(arc.target);
     Best way = from.way;
-    way.total = way.total + double(arc.acoustic) + double(arc.bias);
+    way.total = total;
     way.acoustic += double(arc.acoustic);
     way.bias += double(arc.bias);
     if (!letters.empty()) {
@@ -140,21 +166,25 @@ class Graph {
   }
 
   void keep(size_t node, Mode mode, int text, const Best& way) {
-    for (Waiting& w : waiting_[node]) {
-      if (w.mode != mode || w.text != text) continue;
-      if (way.total > w.way.total) w.way = way;
-      return;
-    }
-    waiting_[node].push_back({mode, text, way});
+    std::vector<Waiting>& ways = waiting_[node];
+    const auto at = waiting_at_.emplace(key(node, mode, text), ways.size());
+    if (at.second)
+      ways.push_back({mode, text, way});
+    else if (way.total > ways[at.first->second].way.total)
+      ways[at.first->second].way = way;
   }
 
   void keep_found(int target, int text, const Best& way) {
-    for (Found& f : found_) {
-      if (f.target != target || f.text != text) continue;
-      if (way.total > f.way.total) f.way = way;
-      return;
-    }
-    found_.push_back({target, text, way});
+    const auto at = found_at_.emplace(key(size_t(target), kOpen, text), found_.size());
+    if (at.second)
+      found_.push_back({target, text, way});
+    else if (way.total > found_[at.first->second].way.total)
+      found_[at.first->second].way = way;
+  }
+
+  // Nodes and texts are ints.
+  static uint64_t key(size_t node, Mode mode, int text) {
+    return (uint64_t(node) << 33 | uint64_t(text) << 2) ^ uint64_t(mode);
   }
 
   const Lattice& lattice_;
@@ -164,12 +194,46 @@ class Graph {
   std::unordered_map<std::string, int> known_;
   std::vector<std::vector<Waiting>> waiting_;
   std::vector<Found> found_;
+  std::unordered_map<uint64_t, size_t> waiting_at_, found_at_;  // places in these, by key
+  std::vector<double> before_, after_;  // best way from the start to each node, and to the end
+  double slack_ = 0, least_ = 0;
+  int64_t steps_ = 0, limit_ = 0;
   bool nodes_span_ = false;
   int last_ = 0;
 };
 
 }  // namespace
 
-Lattice word_lattice(const Lattice& pieces) { return Graph(pieces).words(); }
+Lattice word_lattice(const Lattice& pieces, int64_t limit) {
+  require(limit >= 1, "limit of word_lattice must be at least 1 step.");
+  const auto build = [&](const Lattice& from, const Graph& graph, std::vector<LooseArc> arcs) {
+    return build_lattice(from.frames, std::move(arcs), from.nodes() - 1, graph.texts(),
+                         from.frame_seconds);
+  };
+  Graph graph(pieces);
+  std::vector<LooseArc> arcs;
+  if (graph.words(limit, INFINITY, arcs)) return build(pieces, graph, std::move(arcs));
+  const std::vector<double> losses = arc_losses(pieces);
+  const double widest = *std::max_element(losses.begin(), losses.end());
+  const auto beam = [&](int i) {
+    return std::ldexp(widest * (4 + i % 4) / 4, i / 4 - kOctaves);
+  };
+  int low = -1, high = 4 * kOctaves + 1;
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    (graph.words(limit, beam(middle), arcs) ? low : high) = middle;
+  }
+  if (low >= 0) {
+    graph.words(limit, beam(low), arcs);
+    return build(pieces, graph, std::move(arcs));
+  }
+  // So many are exactly as good as the best that none can be chosen.
+  std::vector<char> keep(pieces.arcs.size(), 0);
+  for (const int arc : best_path(pieces)) keep[size_t(arc)] = 1;
+  const Lattice best = take_arcs(pieces, keep);
+  Graph alone(best);
+  alone.words(INT64_MAX, INFINITY, arcs);
+  return build(best, alone, std::move(arcs));
+}
 
 }  // namespace slm

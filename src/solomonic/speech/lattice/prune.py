@@ -22,8 +22,13 @@ def arc_losses(
     scores = lattice.scores(acoustic_scale, bias_scale)
     forward, backward = best_from_start(lattice, scores), best_to_end(lattice, scores)
     losses = backward[0] - (forward[lattice.sources] + scores + backward[lattice.targets])
-    losses[losses < _ROUNDING * max(1.0, float(np.abs(scores).sum()))] = 0.0
+    losses[losses < rounding(scores)] = 0.0
     return losses
+
+
+def rounding(scores: np.ndarray) -> float:
+    """Nats by which sums of arcs' scores (A,) may differ for the order they were taken in."""
+    return _ROUNDING * max(1.0, float(np.abs(scores).sum()))
 
 
 def prune(

@@ -6,12 +6,24 @@ after the last word of a path to that one. A path of pieces falls apart into wor
 way, so that no score is lost and none is counted twice.
 """
 
+import math
 from enum import IntEnum
 from typing import NamedTuple, TypeVar
 
-from solomonic.speech.lattice.build import Arc, build_lattice
+import numpy as np
+
+from solomonic.core import ConfigError
+from solomonic.speech.lattice.build import Arc, build_lattice, take_arcs
 from solomonic.speech.lattice.graph import WORD_MARK, Lattice
-from solomonic.speech.lattice.paths import arc_bounds
+from solomonic.speech.lattice.paths import arc_bounds, best_from_start, best_path, best_to_end
+from solomonic.speech.lattice.prune import arc_losses, rounding
+
+MOST_STEPS = 1 << 15  # a lattice of 20 s of read speech takes a few thousand
+_OCTAVES = 24  # by which the narrowest beam that is tried lies below the widest
+
+
+class _TooManyError(Exception):
+    """More steps than allowed."""
 
 
 class _Mode(IntEnum):
@@ -40,27 +52,56 @@ class _Way(NamedTuple):
     last: int  # frame of the latest one
 
 
-def word_lattice(pieces: Lattice) -> Lattice:
+def word_lattice(pieces: Lattice, limit: int | None = MOST_STEPS) -> Lattice:
     """One arc per word between two moments at which words meet; of several ways the best one.
 
     For every sequence of words, the best score in the result is the best score in `pieces`.
+    A lattice of pieces holds a number of words that is exponential in its arcs: where a model says
+    piece after piece without beginning a word, all that can be spelt are words. Where that takes
+    more than `limit` steps (an arc taken by one beginning of a word; one more for every 16 bytes of
+    it), sequences are left out, the worst first: the result then has all that lie within a beam of
+    the best path, with their scores, and the beam is the widest that the limit allows, to a fourth
+    of it. The best path is always there. `None` sets no limit.
+
     A piece counts as spoken in the frame its arc ends in (that is when the decoder emits it), or in
     its span where the lattice has spans. Each word's span reaches from its first piece to the frame
     after its last. The only empty arc left is that of the hypothesis without words.
 
     A lattice without word marks is one of words; only its empty arcs and its doubles go.
+
+    Raises:
+        ConfigError: the limit is not positive.
     """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit of word_lattice must be at least 1 step, not {limit}.")
     graph = _Graph(pieces)
-    begins = {0}
-    arcs: list[Arc] = []
-    for node in range(pieces.nodes - 1):
-        if node in begins:
-            found = graph.words_from(node)
-            begins.update(arc.target for arc in found)
-            arcs += found
+    try:
+        arcs = graph.words(limit)
+    except _TooManyError:
+        narrower = _narrower(graph, pieces, limit)
+        if narrower is None:  # so many are exactly as good as the best that none can be chosen
+            keep = np.zeros(pieces.arcs, dtype=bool)
+            keep[list(best_path(pieces).arcs)] = True
+            return word_lattice(take_arcs(pieces, keep), None)
+        arcs = narrower
     return build_lattice(
         pieces.frames.tolist(), arcs, pieces.nodes - 1, frame_seconds=pieces.frame_seconds
     )
+
+
+def _narrower(graph: "_Graph", pieces: Lattice, limit: int | None) -> list[Arc] | None:
+    """The words of the widest beam that takes at most `limit` steps."""
+    widest = float(arc_losses(pieces).max())
+    found = None
+    low, high = -1, 4 * _OCTAVES + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        beam = math.ldexp(widest * (4 + middle % 4) / 4, middle // 4 - _OCTAVES)
+        try:
+            found, low = graph.words(limit, beam), middle
+        except _TooManyError:
+            high = middle
+    return found
 
 
 class _Graph:
@@ -80,6 +121,28 @@ class _Graph:
         else:
             self.spans = [tuple(span) for span in lattice.arc_spans().tolist()]
         self.may_begin, self.may_close = self._futures(lattice.nodes)
+        scores = lattice.scores()
+        self.before = best_from_start(lattice, scores).tolist()
+        self.after = best_to_end(lattice, scores).tolist()
+        self.slack = rounding(scores)
+        self.steps, self.limit, self.least = 0, float("inf"), -float("inf")
+
+    def words(self, limit: int | None, beam: float = float("inf")) -> list[Arc]:
+        """All words whose ways lie at most `beam` behind the best path, in at most `limit` steps.
+
+        Raises:
+            _TooManyError: there are more.
+        """
+        self.steps, self.limit = 0, float("inf") if limit is None else limit
+        self.least = self.after[0] - beam - self.slack
+        begins = {0}
+        arcs: list[Arc] = []
+        for node in range(self.last):
+            if node in begins:
+                found = self.words_from(node)
+                begins.update(arc.target for arc in found)
+                arcs += found
+        return arcs
 
     def _futures(self, nodes: int) -> tuple[list[bool], list[bool]]:
         """Whether a word may begin at each node, and whether nothing more may be said."""
@@ -104,6 +167,8 @@ class _Graph:
         first = _Key(_Mode.OPEN if start else _Mode.MARKED, "")
         waiting: dict[int, dict[_Key, _Way]] = {start: {first: _Way(0.0, 0.0, 0.0, -1, -1)}}
         found: dict[tuple[int, str], _Way] = {}
+        # What a way must have to lie within the beam, were the rest as good as can be.
+        least = self.least - self.before[start]
         for node in range(start, self.last + 1):
             if not waiting:
                 break
@@ -111,8 +176,14 @@ class _Graph:
             if node == self.last:
                 self._finish(ways, start, found)
             for key, way in ways.items():
+                price = 1 + len(key.text.encode()) // 16
                 for arc in range(self.bounds[node], self.bounds[node + 1]):
-                    self._follow(arc, key, way, waiting, found)
+                    self.steps += price
+                    if self.steps > self.limit:
+                        raise _TooManyError
+                    total = way.total + self.acoustic[arc] + self.bias[arc]
+                    if total + self.after[self.targets[arc]] >= least:
+                        self._follow(arc, key, way._replace(total=total), waiting, found)
         return [
             Arc(
                 start, target, text, way.acoustic, way.bias, (way.first, way.last) if text else None
@@ -128,11 +199,14 @@ class _Graph:
         waiting: dict[int, dict[_Key, _Way]],
         found: dict[tuple[int, str], _Way],
     ) -> None:
-        """Take one arc where the mode allows it, and note a word that is complete after it."""
+        """Take one arc where the mode allows it, and note a word that is complete after it.
+
+        `way.total` has the arc's scores already.
+        """
         piece, target = self.texts[arc], self.targets[arc]
         marked, letters = piece.startswith(WORD_MARK), piece.removeprefix(WORD_MARK)
         way = _Way(
-            way.total + self.acoustic[arc] + self.bias[arc],
+            way.total,
             way.acoustic + self.acoustic[arc],
             way.bias + self.bias[arc],
             *self._span(arc, way, spoken=bool(letters)),
