@@ -2,7 +2,9 @@
 
 from solomonic.state.base import State as State
 from solomonic.state.base import field as field
+from solomonic.state.files import dumps as dumps
 from solomonic.state.files import load as load
+from solomonic.state.files import loads as loads
 from solomonic.state.files import save as save
 from solomonic.state.ops import concatenate as concatenate
 from solomonic.state.ops import detach as detach

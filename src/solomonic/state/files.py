@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save as save_bytes
 from safetensors.torch import save_file
 
 from solomonic.core import CheckpointError, StorageError
@@ -29,8 +31,7 @@ def save(state: State, path: str | Path, fingerprint: str = "") -> None:
         StorageError: the disk is full or the place cannot be written; an older file survives.
     """
     path = Path(path)
-    header = {"format": FORMAT, "version": str(VERSION), "fingerprint": fingerprint}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.leaves()}
+    tensors, header = _plain(state, fingerprint)
     handle, temporary = None, None
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
@@ -57,12 +58,51 @@ def load(path: str | Path, like: AnyState, fingerprint: str = "") -> AnyState:
         CheckpointError: missing, cut short, foreign, newer, or of another model.
     """
     path = Path(path)
-    tensors = _read(path, fingerprint)
+    return _place(_read(path, fingerprint), like, f"state file {path}")
+
+
+def dumps(state: State, fingerprint: str = "", notes: str = "") -> bytes:
+    """The bytes of the file that `save` writes, for a data base.
+
+    Args:
+        notes: text that is kept in the header, such as JSON.
+    """
+    tensors, header = _plain(state, fingerprint)
+    return save_bytes(tensors, metadata=header | ({"notes": notes} if notes else {}))
+
+
+def loads(data: bytes, like: AnyState, fingerprint: str = "") -> tuple[AnyState, str]:
+    """What `dumps` wrote: the state in the tree of `like`, and the notes.
+
+    Raises:
+        CheckpointError: as `load`.
+    """
+    where = "a stored state"
+    try:
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
+        tensors = load_bytes(data)
+    except (SafetensorError, ValueError, AttributeError, KeyError) as error:
+        raise CheckpointError(
+            f"{where} is cut short or corrupted ({error}); it must be made anew."
+        ) from error
+    _check_header(header, where, fingerprint)
+    return _place(tensors, like, where), header.get("notes", "")
+
+
+def _plain(state: State, fingerprint: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and header as they are written."""
+    header = {"format": FORMAT, "version": str(VERSION), "fingerprint": fingerprint}
+    return {n: tensor.detach().cpu().contiguous() for n, tensor in state.leaves()}, header
+
+
+def _place(tensors: dict[str, torch.Tensor], like: AnyState, where: str) -> AnyState:
+    """The tree of `like` with the tensors read, each checked by name and shape."""
     expected = {name: grows for name, _, grows in like.entries()}
     names = sorted(set(expected) ^ set(tensors))
     if names:
         raise CheckpointError(
-            f"state file {path} belongs to another model: tensor '{names[0]}' is not in both; "
+            f"{where} belongs to another model: tensor '{names[0]}' is not in both; "
             "use the model that wrote it."
         )
 
@@ -74,7 +114,7 @@ def load(path: str | Path, like: AnyState, fingerprint: str = "") -> AnyState:
         fixed = 2 if expected[name] else 1  # the first dimension that must be equal
         if new.dim() != old.dim() or new.shape[fixed:] != old.shape[fixed:]:
             raise CheckpointError(
-                f"state file {path} belongs to another model: '{name}' has shape "
+                f"{where} belongs to another model: '{name}' has shape "
                 f"{tuple(new.shape)} where this model has {tuple(old.shape)}."
             )
         return new.to(device=old.device)
@@ -85,21 +125,7 @@ def load(path: str | Path, like: AnyState, fingerprint: str = "") -> AnyState:
 def _read(path: Path, fingerprint: str) -> dict[str, torch.Tensor]:
     try:
         with safe_open(path, framework="pt") as reader:
-            header = reader.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise CheckpointError(
-                    f"{path} is not a state file of solomonic; give another file."
-                )
-            if int(header["version"]) > VERSION:
-                raise CheckpointError(
-                    f"state file {path} has version {header['version']}, this program reads up to "
-                    f"{VERSION}; update solomonic."
-                )
-            if fingerprint and header["fingerprint"] != fingerprint:
-                raise CheckpointError(
-                    f"state file {path} was written by another model "
-                    f"({json.dumps(header['fingerprint'])}); load that model instead."
-                )
+            _check_header(reader.metadata() or {}, f"state file {path}", fingerprint)
             # Copies: the file's memory map is not aligned, which changes some products' last bit.
             return {name: reader.get_tensor(name).clone() for name in reader.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
@@ -108,3 +134,18 @@ def _read(path: Path, fingerprint: str) -> dict[str, torch.Tensor]:
         raise CheckpointError(
             f"state file {path} is cut short or corrupted ({error}); write it again."
         ) from error
+
+
+def _check_header(header: dict[str, str], where: str, fingerprint: str) -> None:
+    if header.get("format") != FORMAT:
+        raise CheckpointError(f"{where} is not a state file of solomonic; give another file.")
+    if int(header["version"]) > VERSION:
+        raise CheckpointError(
+            f"{where} has version {header['version']}, this program reads up to {VERSION}; update "
+            "solomonic."
+        )
+    if fingerprint and header["fingerprint"] != fingerprint:
+        raise CheckpointError(
+            f"{where} was written by another model ({json.dumps(header['fingerprint'])}); load "
+            "that model instead."
+        )

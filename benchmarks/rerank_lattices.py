@@ -1,0 +1,88 @@
+"""Word lattices of recordings with texts, made once: what `rerank` measures and tunes on.
+
+A folder a set: one lattice message a recording, exactly as a device would send it (within its
+limit of bytes, scores rounded), and `manifest.jsonl`, which `solomonic tune-rerank` reads:
+
+    {"lattice": "000012.slm", "text": "turn on the light", "one_best": "turn on the lied",
+     "source": "synthetic", "speaker": "flite:rms", "name": null}
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from solomonic.speech.data.manifest import Utterance, read_manifest
+from solomonic.speech.device_file import write_device_model
+from solomonic.speech.lattice import LatticeMessage, encode_message, limit_for
+from solomonic.speech.native_recognizer import NativeRecognizer, PersonalWords
+from solomonic.speech.pretrained import load_speech_model
+from solomonic.speech.recognizer import SHIPPED
+from solomonic.speech.result import Result
+from solomonic.text.spoken import normalise
+
+MANIFEST = "manifest.jsonl"
+Words = Callable[[int], Sequence[Any]]
+"""Personal words for the recording of this number."""
+
+
+def shipped_recognizer(folder: Path) -> NativeRecognizer:
+    """The recogniser of the package as a device file in `folder`, run by the native core."""
+    path = folder / "english-small.solo"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            made = Path(place) / path.name
+            write_device_model(made, load_speech_model(SHIPPED))
+            made.replace(path)
+    return NativeRecognizer(path)
+
+
+def make_lattices(
+    recognizer: NativeRecognizer,
+    manifest: Path,
+    split: str,
+    out: Path,
+    words: Words | None = None,
+) -> Path:
+    """Recognise every recording of a split as one utterance; gives the new manifest.
+
+    What is there already is not made again.
+    """
+    if (out / MANIFEST).is_file():
+        return out / MANIFEST
+    out.mkdir(parents=True, exist_ok=True)
+    rows, started = [], time.monotonic()
+    utterances = read_manifest(manifest, split)
+    for number, utterance in enumerate(utterances):
+        bias = None if words is None else PersonalWords(phrases=list(words(number)))
+        result = recognizer.transcribe(utterance.audio, bias=bias, endpointing=False)
+        row = _write(result, utterance, out, number)
+        if row is not None:
+            rows.append(row)
+        if number % 100 == 99:
+            print(f"{out.name}: {number + 1} in {time.monotonic() - started:.0f} s", flush=True)
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (out / "manifest.part").write_text(text, "utf-8")
+    (out / "manifest.part").replace(out / MANIFEST)
+    return out / MANIFEST
+
+
+def _write(result: Result, utterance: Utterance, out: Path, number: int) -> dict | None:
+    row = {
+        "lattice": None,
+        "text": normalise(utterance.text or ""),
+        "one_best": result.text,
+        "source": utterance.source,
+        "speaker": utterance.speaker,
+        "name": utterance.extra.get("name"),
+        "duration": utterance.duration,
+    }
+    if result.lattice is not None:
+        message = LatticeMessage(lattice=result.lattice, duration=utterance.duration)
+        row["lattice"] = f"{number:06d}.slm"
+        limit = limit_for(utterance.duration)
+        (out / row["lattice"]).write_bytes(encode_message(message, limit))
+    return row
