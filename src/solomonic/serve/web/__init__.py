@@ -1,0 +1,1 @@
+"""The page: one static web app, served by the same process as everything it talks to."""
