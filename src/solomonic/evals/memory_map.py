@@ -1,113 +1,24 @@
-"""The memory map: which tokens of a text each layer kept, when it let go of them, and why.
-
-Why is the innovation: how badly the layer's fading memory had foreseen the token. The page and the
-figure are drawn from the `trace` a model fills while it reads (`LanguageModel.hidden`).
+"""The memory map as a page and as a figure; what it shows is found by `solomonic.lm.memory_map`.
 
 How to read the figure: a row is a moment, a column a token. At a moment the layer sees the band on
 the diagonal (its window) and the vertical lines that cross the row (its eidetic slots).
 """
 
-import dataclasses
 import html
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from solomonic.core import ConfigError, DataError
-from solomonic.evals.measure import device_of
+from solomonic.core import ConfigError
 from solomonic.evals.output import save_figure, write_one
-from solomonic.text.tokenizer import Tokenizer
+from solomonic.lm.memory_map import LayerMemory as LayerMemory
+from solomonic.lm.memory_map import MemoryMap as MemoryMap
+from solomonic.lm.memory_map import memory_map as memory_map
 
 LEVELS = 10
 """Shades of innovation on the page."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class LayerMemory:
-    """What one layer kept: `innovation` (T,), `kept` (n, m_e) positions (-1: empty slot).
-
-    `times` (n,) says how many tokens had been read when each row of `kept` came to hold.
-    """
-
-    layer: int
-    innovation: np.ndarray
-    kept: np.ndarray
-    times: np.ndarray
-
-    def lifetimes(self) -> tuple[np.ndarray, np.ndarray]:
-        """For each token when it was kept and when it was let go, (T,) int64, -1 if never kept.
-
-        Times are as in `times`; a token still held at the end is let go at T.
-        """
-        length = len(self.innovation)
-        since = np.full(length, -1, dtype=np.int64)
-        until = since.copy()
-        let_go = [*self.times[1:].tolist(), length]
-        for time, gone, row in zip(self.times, let_go, self.kept, strict=True):
-            held = row[row >= 0]
-            since[held] = np.where(since[held] < 0, time, since[held])
-            until[held] = gone
-        return since, until
-
-    @property
-    def final(self) -> np.ndarray:
-        """Positions kept at the end of the text, in order."""
-        return np.sort(self.kept[-1][self.kept[-1] >= 0])
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class MemoryMap:
-    """A text as shown pieces, one a token, and the memory of every layer that has one."""
-
-    pieces: list[str]
-    layers: list[LayerMemory]
-    window: int
-
-
-@torch.no_grad()
-def memory_map(model: Any, tokenizer: Tokenizer, text: str | bytes) -> MemoryMap:
-    """Let `model` read `text` and note what each 'B' layer kept.
-
-    Raises:
-        ConfigError: the model has no layer with eidetic memory.
-        DataError: the text has fewer than two tokens.
-    """
-    config = model.config
-    if "B" not in config.layers or config.eidetic_slots == 0:
-        raise ConfigError(
-            f"pattern '{config.pattern}' with {config.eidetic_slots} eidetic slots keeps no "
-            "tokens; use a model with a 'B' layer and slots."
-        )
-    ids = tokenizer.encode(text)
-    if len(ids) < 2:
-        # A single token is decoded without a trace, and has nothing to be compared with.
-        raise DataError(f"the text has {len(ids)} tokens; give at least two to see what is kept.")
-    training = model.training
-    model.eval()
-    trace: list[dict[str, Any]] = []
-    model.hidden(torch.tensor([ids], device=device_of(model)), trace=trace)
-    model.train(training)
-    layers = [
-        LayerMemory(
-            layer=int(entry["layer"]),
-            innovation=entry["innovation"][0].double().cpu().numpy(),
-            kept=entry["kept"][0].cpu().numpy(),
-            times=np.minimum(np.arange(entry["kept"].shape[1]) * config.refresh, len(ids)),
-        )
-        for entry in trace
-    ]
-    return MemoryMap([_show(tokenizer.token_bytes(i)) for i in ids], layers, config.window_size)
-
-
-def _show(piece: bytes) -> str:
-    """A token as text; bytes that are no character by themselves in hexadecimal."""
-    try:
-        return piece.decode("utf-8")
-    except UnicodeDecodeError:
-        return "".join(f"\\x{byte:02x}" for byte in piece)
 
 
 _STYLE = """

@@ -5,6 +5,7 @@ with them. Its streams turn into a `ModelState` and back, so a text begun in one
 other. Nothing here computes: the work is in native/.
 """
 
+import copy
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -49,6 +50,13 @@ class NativeModel:
             self._context = self._model.context(threads)
         except ValueError as error:
             raise ConfigError(str(error)) from None
+
+    def twin(self) -> "NativeModel":
+        """The same packed weights with scratch memory of its own, for use by another thread: a
+        model reads for one thread at a time. Streams may go from one twin to the other."""
+        other = copy.copy(self)
+        other._context = self._model.context(self.threads)
+        return other
 
     @property
     def nbytes(self) -> int:

@@ -10,6 +10,7 @@ from starlette.requests import HTTPConnection
 from solomonic.serve.config import ServeConfig
 from solomonic.serve.limits import Limits
 from solomonic.serve.metrics import Metrics
+from solomonic.speech.pretrained import DEVICE_FILE
 
 if TYPE_CHECKING:
     from solomonic.serve.auth import Keys
@@ -24,7 +25,7 @@ class Services:
 
     Attributes:
         asr, lm, reranker: None where they were left out; routes then answer 404.
-        speech, engine: made when the application starts, None before.
+        speech, recall, engine: made when the application starts, None before.
         drains: coroutine functions of `serve.shutdown`; append yours when you start.
         closers: coroutine functions run after draining, the last one first.
         draining: set once the server was told to stop; new work is refused with 503.
@@ -40,6 +41,7 @@ class Services:
     limits: Limits
     keys: "Keys"
     speech: Any = None
+    recall: Any = None
     engine: "LmEngine | None" = None
     draining: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     drains: list[Callable[[float], Awaitable[None]]] = dataclasses.field(default_factory=list)
@@ -49,7 +51,10 @@ class Services:
     @property
     def asr_name(self) -> str:
         """What clients call the recogniser."""
-        return "" if self.asr is None else self.asr.path.stem
+        if self.asr is None:
+            return ""
+        path = self.asr.path
+        return path.parent.name if path.name == DEVICE_FILE else path.stem
 
     def models(self) -> dict[str, int]:
         """Names that the `model` parameter may have, and when each was made (unix time)."""
