@@ -21,10 +21,15 @@ from solomonic.serve.config import ServeConfig
 from solomonic.serve.guard import Guard
 from solomonic.serve.keys import KeyFile, KeySource
 from solomonic.serve.limits import BodyLimit, Limits
+from solomonic.serve.lm.routes import router as lm_router
+from solomonic.serve.lm.routes import startup as start_lm
 from solomonic.serve.logs import Watch
 from solomonic.serve.metrics import Metrics
 from solomonic.serve.openapi import install as install_openapi
 from solomonic.serve.services import Services
+from solomonic.serve.web.routes import router as web_router
+from solomonic.serve.speech.routes import router as speech_router
+from solomonic.serve.speech.start import startup as start_speech
 
 if TYPE_CHECKING:
     from solomonic.serve.lm.loaded import LoadedModel
@@ -80,6 +85,9 @@ def create_app(
 def _include_routes(app: FastAPI) -> None:
     """Every part's routes. A part that must do something at the start has `startup(services)`."""
     app.include_router(operations.router)
+    app.include_router(lm_router)
+    app.include_router(speech_router)
+    app.include_router(web_router)
 
 
 @asynccontextmanager
@@ -102,5 +110,5 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             await close()
 
 
-_STARTUPS: list[Any] = []
+_STARTUPS: list[Any] = [start_lm, start_speech]
 """`async def startup(services)` of the parts: makes an engine, registers its drain and closer."""

@@ -19,7 +19,7 @@ import numpy as np
 
 from solomonic.core import SolomonicError
 from solomonic.serve.speech.config import SpeechConfig
-from solomonic.serve.speech.errors import Refused, StreamFailed
+from solomonic.serve.speech.errors import SHUTTING_DOWN, Refused, StreamFailed
 from solomonic.serve.speech.session import Session
 from solomonic.speech.events import Event
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from solomonic.speech.native_recognizer import NativeRecognizer, PersonalWords
 
 SWEEP_SECONDS = 0.5
-SHUTTING_DOWN = "the server is shutting down; connect again in a moment and go on from `heard`."
 _log = logging.getLogger("solomonic.serve.speech")
 
 

@@ -2,6 +2,8 @@
 
 from solomonic.core import SolomonicError
 
+SHUTTING_DOWN = "the server is shutting down; connect again in a moment and go on from `heard`."
+
 
 class Refused(SolomonicError):
     """A stream was not opened.

@@ -127,6 +127,12 @@ class Session:
             self._moved.clear()
             await self._moved.wait()
 
+    async def over(self) -> None:
+        """Wait until nothing more will come, for whatever reason."""
+        while not self._done:
+            self._moved.clear()
+            await self._moved.wait()
+
     def take(self) -> list[Event]:
         """The events that wait, without waiting."""
         found = list(self._events)
@@ -139,6 +145,10 @@ class Session:
         """Give the place back; what is not decoded is dropped. Safe to call again."""
         self._engine.release(self)
         self.deliver([], StreamFailed("closed", "this stream was closed."), done=True)
+
+    def abandon(self) -> None:
+        """End the stream at once, for whoever waits for its events: its client has gone."""
+        self.deliver([], StreamFailed("closed", "the client of this stream has gone."), done=True)
 
     @property
     def rate(self) -> int:
