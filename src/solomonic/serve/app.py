@@ -27,9 +27,9 @@ from solomonic.serve.logs import Watch
 from solomonic.serve.metrics import Metrics
 from solomonic.serve.openapi import install as install_openapi
 from solomonic.serve.services import Services
-from solomonic.serve.web.routes import router as web_router
 from solomonic.serve.speech.routes import router as speech_router
 from solomonic.serve.speech.start import startup as start_speech
+from solomonic.serve.web.routes import router as web_router
 
 if TYPE_CHECKING:
     from solomonic.serve.lm.loaded import LoadedModel

@@ -21,6 +21,11 @@ TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_e
 _CODES = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found",
           405: "method_not_allowed", 413: "too_large", 429: "too_many_requests",
           503: "unavailable"}  # fmt: skip
+UNSUPPORTED = (
+    "suffix", "best_of", "presence_penalty", "frequency_penalty", "logit_bias", "tools",
+    "tool_choice", "response_format", "modalities", "store", "service_tier",
+)  # fmt: skip
+"""Parameters of OpenAI's that may only have the value that changes nothing."""
 
 
 class HttpError(SolomonicError):
@@ -127,26 +132,32 @@ async def _invalid(_: Request, error: Exception) -> Response:
 def invalid(faults: Any) -> HttpError:
     """What a client is told about faults that Pydantic found."""
     first = faults[0] if faults else {"type": "value_error", "loc": (), "msg": "invalid"}
-    # Names of union members stand in capitals or with brackets between those of fields.
-    place = [str(part) for part in first["loc"] if part not in ("body", "query", "header", "path")]
-    param = place[0] if place else None
+    # The first part is where it stood: "body", "query" ... and of JSON that is none, a position.
+    place = [str(part) for part in first["loc"][1:]]
+    param = _name(place[0]) if place else None
     if first["type"] == "json_invalid":
         return HttpError(400, "invalid_json", "the body is no JSON; send a JSON object.")
-    if first["type"] == "extra_forbidden":
+    if first["type"] == "extra_forbidden" or param in UNSUPPORTED:
+        name = _name(place[-1]) if first["type"] == "extra_forbidden" else param
         return HttpError(
             400, "unsupported_parameter",
-            f"the parameter '{_name(param)}' is not supported here; leave it out.",
-            param=_name(param),
+            f"the parameter '{name}' is not supported here; leave it out.", param=name,
         )  # fmt: skip
-    if first["type"] == "missing" and param is not None:
+    if param is None:
+        return HttpError(400, "invalid_value", "the body must be a JSON object; send one.")
+    if first["type"] == "missing" and len(place) == 1:
         return HttpError(
             400, "missing_parameter", f"the parameter '{param}' is missing; give it.", param=param
         )
+    forms = {
+        str(fault["loc"][2:3]) for fault in faults if str(fault["loc"][1:2]) == f"('{param}',)"
+    }
     message = str(first["msg"]).removeprefix("Value error, ")
-    where = f"the parameter '{_name(param)}'" if param else "the body"
-    return HttpError(400, "invalid_value", f"{where}: {message}", param=_name(param))
+    if len(set(same)) > 1:
+        message = "it has none of the forms that it may have; see /openapi.json."
+    return HttpError(400, "invalid_value", f"the parameter '{param}': {message}", param=param)
 
 
-def _name(param: str | None) -> str | None:
+def _name(param: str) -> str:
     """A parameter's name, shortened: names come from the client too."""
-    return None if param is None else param[:64]
+    return param[:64]
