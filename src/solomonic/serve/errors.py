@@ -149,9 +149,7 @@ def invalid(faults: Any) -> HttpError:
         return HttpError(
             400, "missing_parameter", f"the parameter '{param}' is missing; give it.", param=param
         )
-    forms = {
-        str(fault["loc"][2:3]) for fault in faults if str(fault["loc"][1:2]) == f"('{param}',)"
-    }
+    same = [fault["loc"][2:3] for fault in faults if fault["loc"][1:2] == first["loc"][1:2]]
     message = str(first["msg"]).removeprefix("Value error, ")
     if len(set(same)) > 1:
         message = "it has none of the forms that it may have; see /openapi.json."
