@@ -12,8 +12,9 @@ from solomonic.compress.matrix import fits
 from solomonic.compress.pack import read_pack
 from solomonic.lm.device_file import read_device_model as read_language_model
 from solomonic.lm.model import LanguageModel
-from solomonic.lm.pretrained import save_pretrained
+from solomonic.lm.pretrained import load_pretrained, save_pretrained
 from solomonic.recipes.compress import CompressRun, load_run, training_model
+from solomonic.recipes.compress_language import LanguageCompressRun
 from solomonic.speech.device_file import read_device_model
 from solomonic.speech.pretrained import load_speech_model
 from solomonic.text import ByteTokenizer
@@ -59,11 +60,22 @@ def test_without_data_weights_are_rounded(cli: Cli, tiny: Path, tmp_path: Path) 
     assert len(matrices(out)) > 5
 
 
-def test_a_language_model_is_rounded(cli: Cli, tmp_path: Path) -> None:
-    model = LanguageModel(tiny_config("BM", hidden_size=32, ssm_head_dim=16)).eval()
-    save_pretrained(tmp_path / "lm", model, ByteTokenizer())
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny language model and a text for it."""
+    folder = tmp_path_factory.mktemp("words")
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = LanguageModel(tiny_config("BM", hidden_size=32, ssm_head_dim=16)).eval()
+    save_pretrained(folder / "lm", model, ByteTokenizer())
+    (folder / "text.txt").write_text("the cat sat on the mat and saw a rat. " * 300, "utf-8")
+    return folder
+
+
+def test_a_language_model_is_rounded(cli: Cli, words: Path, tmp_path: Path) -> None:
+    model = load_pretrained(words / "lm")[0]
     out = tmp_path / "lm.solo"
-    done = cli("compress", tmp_path / "lm", "-o", out, "--json")
+    done = cli("compress", words / "lm", "-o", out, "--json")
     assert done.status == 0, done.err
     small, _ = read_language_model(out)
     before = dict(model.named_parameters())
@@ -73,8 +85,76 @@ def test_a_language_model_is_rounded(cli: Cli, tmp_path: Path) -> None:
         assert np.array_equal(kept.detach().numpy(), matrix.dequantised())
         far = (kept - before[name.removeprefix("lm.")]).norm() / kept.norm()
         assert 0 < far < 0.2
-    done = cli("compress", tmp_path / "lm", "-o", out, "--data", "x")
-    assert done.status == 2 and "is a language model" in done.err and "leave --data out" in done.err
+    for more, said in (
+        (("--data", "nowhere.txt"), "nowhere.txt"),
+        (("--data", "a", "--data", "b"), "on one text"),
+        (("--noise", "x"), "hears no noise"),
+        (("--calibrate",), "give them as --data"),
+        (("--set", "copies=1"), "no setting 'copies'"),
+    ):
+        done = cli("compress", words / "lm", "-o", out, *more)
+        assert done.status == 2 and said in done.err, done.err
+
+
+def loss_of(file: Path, text: str) -> float:
+    """Nats a byte."""
+    model, tokenizer = read_language_model(file)
+    tokens = torch.tensor([tokenizer.encode(text)])
+    with torch.no_grad():
+        logits = model(tokens[:, :-1])[0]
+    return float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[0, 1:]))
+
+
+def test_a_language_model_is_calibrated_on_text(cli: Cli, words: Path, tmp_path: Path) -> None:
+    options = ("--sparsity", 0.5, "--set", "smallest=8")
+    read = ("--data", words / "text.txt", "--calibrate", "--set", "length=64")
+    plain, looked = tmp_path / "plain.solo", tmp_path / "looked.solo"
+    done = cli("compress", words / "lm", "-o", plain, *options)
+    assert done.status == 0 and "nothing makes up for the zeros" in done.err
+    done = cli("compress", words / "lm", "-o", looked, *options, *read, "--json")
+    assert done.status == 0 and "steps" not in done.record, done.err
+    one, two = matrices(plain), matrices(looked)
+    assert one.keys() == two.keys()
+    model, tokenizer = load_pretrained(words / "lm")
+    tokens = torch.tensor([tokenizer.encode("the cat sat on the mat and saw a rat. " * 3)])
+    with torch.no_grad():
+        wanted = model(tokens)[0]
+        apart = [float((read_language_model(file)[0](tokens)[0] - wanted).square().mean())
+                 for file in (plain, looked)]  # fmt: skip
+    assert apart[1] < 0.8 * apart[0]
+
+
+def test_a_language_model_is_trained_small(cli: Cli, words: Path, tmp_path: Path) -> None:
+    def run(out: str, *more: object) -> Done:
+        return cli("compress", words / "lm", "-o", tmp_path / out, "--data", words / "text.txt",
+                   "--device", "cpu", "--json", *more)  # fmt: skip
+
+    settings = ("--sparsity", 0.5, "--set", "length=32", "--set", "batch_size=4", "--set",
+                "share=0.0", "--set", "lr=0.01", "--set", "save_every=15", "--steps", 30,
+                "--set", "calibration_batches=4", "--set", "warmup=3")  # fmt: skip
+    whole = run("whole.solo", *settings)
+    assert whole.status == 0, whole.err
+    assert whole.record["steps"] == 30 and np.isfinite(whole.record["best"]["loss"])
+    assert {m.pattern for m in matrices(tmp_path / "whole.solo").values()} == {"vec16"}
+    for matrix in matrices(tmp_path / "whole.solo").values():
+        assert (matrix.values == 0).mean() > 0.49
+    assert cli("compress", words / "lm", "-o", tmp_path / "plain.solo", *settings[:2]).status == 0
+    text = "the cat sat on the mat and saw a rat. "
+    assert loss_of(tmp_path / "whole.solo", text) < loss_of(tmp_path / "plain.solo", text) - 0.5
+    folder = tmp_path / "whole.solo.run"
+    stored = load_run(folder, LanguageCompressRun)
+    assert stored is not None and stored[1] == (words / "lm").resolve()
+    assert run("whole.solo", *settings).status == 2  # nobody asked to go on
+    checkpoint = sorted((folder / "checkpoints").iterdir())[-1]
+    for file in checkpoint.iterdir():
+        file.unlink()
+    checkpoint.rmdir()  # as if it had been killed half-way
+    first = (tmp_path / "whole.solo").read_bytes()
+    done = run("whole.solo", "--resume", "--sparsity", 0.25)
+    assert done.status == 2 and "sparsity" in done.err
+    again = run("whole.solo", "--resume")
+    assert again.status == 0, again.err
+    assert (tmp_path / "whole.solo").read_bytes() == first
 
 
 def test_what_inspect_says_adds_up(cli: Cli, tiny: Path, tmp_path: Path) -> None:
@@ -165,8 +245,8 @@ def test_training_goes_on_after_a_stop(cli: Cli, tiny: Path, tones: Path, tmp_pa
         (["--bits", "3"], "bits = 3 is unknown; use 8, 6, 5 or 4"),
         (["--sparsity", "1.5"], "must lie in [0, 1)"),
         (["--pattern", "4:8", "--sparsity", "0.5"], "use one of dense, 2:4, vec16, unstructured"),
-        (["--calibrate"], "--calibrate looks at recordings; give them as --data"),
-        (["--minutes", "3"], "--minutes is for training, which needs recordings"),
+        (["--calibrate"], "--calibrate looks at recordings or text; give them as --data"),
+        (["--minutes", "3"], "--minutes is for training, which needs --data"),
         (["--data", "x", "--calibrate", "--steps", "3"], "leave it or --calibrate out"),
         (["--data", "x", "--minutes", "0"], "is no time to train in"),
         (["--set", "strenght=1"], "did you mean 'strength'"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from solomonic.compress.matrix import QuantisedMatrix
     from solomonic.recipes.asr_data import AsrData, Banks
     from solomonic.recipes.compress import CompressRun
+    from solomonic.recipes.compress_language import LanguageCompressRun
     from solomonic.speech.pretrained import SpeechModel
     from solomonic.train import TrainResult
 
+_Run = TypeVar("_Run", "CompressRun", "LanguageCompressRun")
 WARMUP = 50
 """Steps of warm-up of a run that the clock ends."""
 _FIXED = (
@@ -36,7 +38,10 @@ _Model = Annotated[
 _Sparsity = Annotated[float | None, typer.Option(help="Share of the weights that become zero.")]
 _Data = Annotated[
     list[str] | None,
-    typer.Option(help="Manifest (JSONL of audio and text) to train on; may be repeated."),
+    typer.Option(
+        help="Manifest (JSONL of audio and text) to train on; may be repeated. Of a language "
+        "model: text, as for train lm."
+    ),
 ]
 
 
@@ -49,7 +54,7 @@ def compress(
         str | None, typer.Option(help="Of the zeros: vec16 (default), 2:4 or unstructured.")
     ] = None,
     data: _Data = None,
-    dev: Annotated[list[str] | None, typer.Option(help="Manifest to hold out.")] = None,
+    dev: Annotated[list[str] | None, typer.Option(help="Manifest or text to hold out.")] = None,
     noise: Annotated[str | None, typer.Option(help="Manifest of noise to train against.")] = None,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Only look at --data, do not train: a minute.")
@@ -69,9 +74,8 @@ def compress(
 ) -> None:
     """Make a model small: fewer bits, and zeros that cost nothing.
 
-    With --data a recogniser is trained on while it shrinks, with itself as its teacher; without,
-    its weights are rounded as they are, which 4 bits bear well and many zeros do not. Language
-    models are rounded.
+    With --data it is trained on while it shrinks, with itself as its teacher; without, its weights
+    are rounded as they are, which 4 bits bear well and many zeros do not.
     """
     from solomonic.recipes.compress import CompressRun
 
@@ -81,7 +85,15 @@ def compress(
     given |= console.parse_settings(settings or [])
     _check_options(out, data, calibrate, steps, minutes, resume)
     if _is_language_model(model):
-        _compress_language_model(model, out, data, CompressRun().changed(given), json)
+        from solomonic.cli.compress_language import compress_language
+
+        if noise is not None:
+            raise ConfigError(f"{model} is a language model, which hears no noise; leave it out.")
+        compress_language(
+            model, out, _beside(out, run), given,
+            data=data, dev=dev, calibrate=calibrate, minutes=minutes, device=device,
+            resume=resume, json=json,
+        )  # fmt: skip
         return
     whole = _load(model)
     if not data or calibrate:
@@ -93,7 +105,7 @@ def compress(
     folder = _beside(out, run)
     going_on = has_run(folder, resume)
     given |= budget(minutes, steps, None if going_on else WARMUP)
-    config = _start(folder, going_on, model, given)
+    config = stored_or_new(folder, going_on, model, given, CompressRun, _FIXED)
     small, matrices, result = compress_by_training(
         config, whole, _data(data, dev, noise), folder, model,
         device=console.choose_device(device), resume=resume,
@@ -155,28 +167,6 @@ def _is_language_model(folder: Path) -> bool:
     return isinstance(record, dict) and record.get("model_type") == MODEL_TYPE
 
 
-def _compress_language_model(
-    folder: Path, out: Path, data: list[str] | None, run: CompressRun, json: bool
-) -> None:
-    from solomonic.lm.device_file import write_device_model
-    from solomonic.lm.pretrained import load_pretrained
-    from solomonic.recipes.compress import language_at_once
-
-    if data:
-        raise ConfigError(
-            f"{folder} is a language model, which is rounded without training; leave --data out "
-            "(docs/compression.md says how to train one small from Python)."
-        )
-    model, tokenizer = load_pretrained(folder)
-    if run.compress.sparsity:
-        console.say("nothing makes up for the zeros of a language model; measure what they cost")
-    matrices = language_at_once(model, run.compress)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    identity = write_device_model(out, model, tokenizer, matrices)
-    parameters = sum(p.numel() for p in model.parameters())
-    _tell({"identity": identity, **summary(parameters, matrices, out)}, json)
-
-
 def _load(model: Path) -> SpeechModel:
     from solomonic.speech.pretrained import load_speech_model
 
@@ -234,14 +224,14 @@ def _check_options(
     if out.is_dir():
         raise ConfigError(f"--out {out} is a folder; give the name of a file, such as m.solo.")
     if calibrate and not data:
-        raise ConfigError("--calibrate looks at recordings; give them as --data.")
+        raise ConfigError("--calibrate looks at recordings or text; give them as --data.")
     training = [
         name
         for name, value in (("--steps", steps), ("--minutes", minutes), ("--resume", resume))
         if value not in (None, False)
     ]
     if training and not data:
-        raise ConfigError(f"{training[0]} is for training, which needs recordings; give --data.")
+        raise ConfigError(f"{training[0]} is for training, which needs --data.")
     if training and calibrate:
         raise ConfigError(f"{training[0]} is for training; leave it or --calibrate out.")
 
@@ -250,17 +240,27 @@ def _beside(out: Path, run: Path | None) -> Path:
     return out.with_name(out.name + ".run") if run is None else run
 
 
-def _start(folder: Path, going_on: bool, model: Path, given: dict[str, Any]) -> CompressRun:
+def stored_or_new(
+    folder: Path,
+    going_on: bool,
+    model: Path,
+    given: dict[str, Any],
+    kind: type[_Run],
+    fixed: tuple[str, ...],
+) -> _Run:
     """The run to begin, or the stored one, which keeps all but how long it trains.
+
+    Args:
+        kind: of run; fixed: its parts that a resumed run keeps.
 
     Raises:
         ConfigError: a setting or the model differs from the stored run's.
     """
-    from solomonic.recipes.compress import CompressRun, load_run
+    from solomonic.recipes.compress import load_run
 
     if not going_on:
-        return CompressRun().changed(given)
-    stored = load_run(folder)
+        return kind().changed(given)
+    stored = load_run(folder, kind)
     if stored is None:
         raise CheckpointError(f"{folder} has checkpoints and no record; choose another --run.")
     before, source = stored
@@ -268,7 +268,7 @@ def _start(folder: Path, going_on: bool, model: Path, given: dict[str, Any]) -> 
         raise ConfigError(f"the run in {folder} began with {source}; give that model.")
     run = before.changed(given)
     old, new = before.to_json(), run.to_json()
-    for part in _FIXED:
+    for part in fixed:
         was, now = old[part], new[part]
         pairs = was.items() if isinstance(was, dict) else [(part, was)]
         for name, value in pairs:
@@ -296,12 +296,13 @@ def _report(
     record = {"identity": identity, **summary(before.parameters, matrices, out)}
     if result is not None:
         record |= {"steps": result.step, "seconds": round(result.seconds, 1), "best": result.best}
-    _tell(record, json)
+    tell(record, json)
     if not json:
         console.say(f"Try: solomonic transcribe recording.wav --model {shlex.quote(str(out))}")
 
 
-def _tell(record: dict[str, Any], json: bool) -> None:
+def tell(record: dict[str, Any], json: bool) -> None:
+    """Show what was made."""
     if json:
         console.emit(record)
         return

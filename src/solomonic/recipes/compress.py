@@ -7,7 +7,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from solomonic.compress.config import CompressConfig
 from solomonic.core import CheckpointError, Config, ConfigError, require
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from solomonic.compress.matrix import QuantisedMatrix
     from solomonic.compress.task import CompressedTask
-    from solomonic.lm.model import LanguageModel
     from solomonic.recipes.asr_data import Banks
     from solomonic.speech.pretrained import SpeechModel
     from solomonic.speech.task import TrainingModel
 
+_Run = TypeVar("_Run", bound=Config)
 STARTS = ("calibrated", "dense")
 _FILE = "run.json"
 _PARTS = {
@@ -227,17 +227,6 @@ def at_once(
     return compress_weights(whole, config.replace(leave=leave), moments, masks)
 
 
-def language_at_once(
-    model: "LanguageModel", config: CompressConfig
-) -> "dict[str, QuantisedMatrix]":
-    """A language model's matrices compressed without training, by the names of a device file."""
-    from torch import nn
-
-    from solomonic.compress.calibrate import compress_weights
-
-    return compress_weights(nn.ModuleDict({"lm": model}), config)
-
-
 def calibration(model: "SpeechModel", banks: "Banks", batches: int = 20) -> "dict[str, Tensor]":
     """Second moments of what the matrices read on some batches of the recordings, by the names of
     a device file; the joint network's over the cells where paths pass."""
@@ -267,7 +256,7 @@ def calibration(model: "SpeechModel", banks: "Banks", batches: int = 20) -> "dic
     return moments
 
 
-def save_run(run: CompressRun, out: Path, model: Path) -> None:
+def save_run(run: Config, out: Path, model: Path) -> None:
     """Write the run's record and the model it begins with, for resuming and for readers.
 
     Raises:
@@ -279,8 +268,11 @@ def save_run(run: CompressRun, out: Path, model: Path) -> None:
     write_files(out, lambda folder: _write(folder / _FILE, text))
 
 
-def load_run(out: Path) -> tuple[CompressRun, Path] | None:
+def load_run(out: Path, kind: type[_Run] = CompressRun) -> tuple[_Run, Path] | None:
     """The recorded run and the model it began with, None if there is none.
+
+    Args:
+        kind: of run; a language model's is `LanguageCompressRun`.
 
     Raises:
         CheckpointError: the record is cut short or another kind of run's.
@@ -290,7 +282,7 @@ def load_run(out: Path) -> tuple[CompressRun, Path] | None:
         return None
     try:
         record = json.loads(file.read_text("utf-8"))
-        return CompressRun.from_json(record["run"]), Path(record["model"])
+        return kind.from_json(record["run"]), Path(record["model"])
     except (ValueError, TypeError, AttributeError, KeyError, ConfigError) as error:
         raise CheckpointError(
             f"{file} is no record of a compression ({error}); remove it and give all settings."
