@@ -43,14 +43,13 @@ def open_store(url: str | Path | None = None, config: StoreConfig | None = None)
         return SqlStore.in_file(_file(Path(url)), config)
     try:
         parsed = make_url(url)
-        kind = parsed.get_backend_name()
     except (ArgumentError, ValueError) as error:
         raise ConfigError(f"this is no address of a store; {FORMS}.") from error
-    if kind == "sqlite":
+    if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
         if parsed.database in (None, "", ":memory:"):
             return SqlStore.in_memory(config)
         return SqlStore.in_file(_file(Path(parsed.database)), config)
-    if kind != "postgresql" or parsed.drivername not in ("postgresql", "postgresql+psycopg"):
+    if parsed.drivername not in ("postgresql", "postgresql+psycopg"):
         raise ConfigError(f"the store does not speak '{parsed.drivername}'; {FORMS}.")
     return SqlStore.in_postgresql(parsed.set(drivername="postgresql+psycopg"), config)
 

@@ -145,12 +145,7 @@ def migrate(connection: Connection, place: str) -> None:
     tables = set(inspect(connection).get_table_names())
     if VERSION.name not in tables:
         # PostgreSQL databases are shared by programs; a file is not.
-        ours = tables if dialect == "sqlite" else tables & set(metadata.tables)
-        if ours:
-            raise CheckpointError(
-                f"{place} is a database of another program (it has a table '{sorted(ours)[0]}'); "
-                "give the store a place of its own."
-            )
+        refuse_others(tables if dialect == "sqlite" else tables & set(metadata.tables), place)
         VERSION.create(connection)
         connection.execute(VERSION.insert().values(version=0, unwiped=0))
     version = connection.execute(VERSION.select()).one().version
@@ -164,3 +159,12 @@ def migrate(connection: Connection, place: str) -> None:
             connection.exec_driver_sql(statement.format(**TYPES[dialect]))
     if version < len(STEPS):
         connection.execute(VERSION.update().values(version=len(STEPS)))
+
+
+def refuse_others(tables: set[str], place: str) -> None:
+    """Raise `CheckpointError` for tables without that of our version: another program's."""
+    if tables and VERSION.name not in tables:
+        raise CheckpointError(
+            f"{place} is a database of another program (it has a table '{min(tables)}'); give the "
+            "store a place of its own."
+        )

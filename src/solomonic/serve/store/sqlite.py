@@ -12,9 +12,10 @@ from sqlalchemy.pool import QueuePool, StaticPool
 from solomonic.core import CheckpointError, StorageError
 from solomonic.serve.store.base import StoreConfig
 from solomonic.serve.store.database import Database
-from solomonic.serve.store.schema import VERSION
+from solomonic.serve.store.schema import VERSION, refuse_others
 
 OLDEST = (3, 35, 0)  # RETURNING
+SMALLEST = 512  # bytes of a database that is not empty: one page
 POLL_SECONDS = 0.05
 LOG_BYTES = 4 << 20  # what a write-ahead log is cut to when it is used again from its start
 
@@ -68,10 +69,19 @@ def sqlite_engine(path: Path | None, config: StoreConfig) -> Engine:
 
 
 def _create(path: Path) -> None:
-    """An empty file for its owner's eyes only; the log beside it inherits the permissions."""
+    """An empty file for its owner's eyes only; the log beside it inherits the permissions.
+
+    A file that is there is not even opened: to close it again would drop the locks that this
+    process may have on it (POSIX), and others would take the database for unused.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        if 0 < path.stat().st_size < SMALLEST:  # SQLite would take it for empty
+            raise CheckpointError(
+                f"{path} is not a store of solomonic; give another place."
+            ) from None
     except OSError as error:
         raise StorageError(
             f"the store {path} cannot be opened for writing ({error.strerror}); give a place "
@@ -83,15 +93,16 @@ def prepare(database: Database) -> None:
     """Check a file and switch it to a write-ahead log, before the first transaction.
 
     Raises:
-        CheckpointError: damaged, or no database.
+        CheckpointError: damaged, no database, or another program's, which is left as it was.
         StorageError: the file system cannot hold a log that processes share.
     """
     with database.outside() as connection:
         found = connection.execute("PRAGMA quick_check(1)").fetchone()
         if found != ("ok",):
-            raise CheckpointError(
-                f"{database.place} is damaged ({found[0][:100]}); restore a backup."
-            )
+            reason = " ".join(found[0].split())[:100]
+            raise CheckpointError(f"{database.place} is damaged ({reason}); restore a backup.")
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        refuse_others({name for (name,) in tables}, database.place)
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
             raise StorageError(
