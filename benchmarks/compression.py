@@ -1,6 +1,6 @@
 """How small a recogniser gets, and what that costs: word errors against bytes of the file.
 
-    make bench ARGS=compression                                    half an hour on one core
+    make bench ARGS=compression                                    ten minutes on one core
     make bench ARGS='compression --limit 60'                       a look
     make bench ARGS='compression --trained 50%=a.solo 75%=b.solo'  files of `solomonic compress`
 
@@ -8,9 +8,9 @@ Rows: 8 bits a weight (what everything is compared with); 4 bits, and 4 bits wit
 weights zero in vectors of 16, without training (by size, and with what training recordings say);
 the same share of zeros at random places, which must be far worse; and the trained files given.
 
-Recordings of ../shared/data, test splits (speakers that no training set has). Inputs of matrices
-are rounded to 8 bits as the device rounds them. Intervals are 95% bootstrap. With the result file,
-`solomonic plot tradeoff` draws the picture.
+Recordings of ../shared/data, test splits (speakers that no training set has), heard by the native
+recogniser from the file itself. Intervals are 95% bootstrap. With the result file, `solomonic plot
+tradeoff` draws the picture.
 """
 
 import argparse
@@ -26,7 +26,6 @@ from torch import nn
 
 from asr_peers_sets import thin
 from peers.protocol import ROOT
-from solomonic.compress.activations import quantise_inputs
 from solomonic.compress.config import CompressConfig, select
 from solomonic.compress.masks import random_mask
 from solomonic.compress.matrix import QuantisedMatrix
@@ -34,12 +33,11 @@ from solomonic.evals.report import markdown_table, save_report
 from solomonic.evals.wer import score
 from solomonic.recipes.asr_data import Banks
 from solomonic.recipes.compress import at_once, calibration
-from solomonic.speech.data.bank import FeatureBank, build
-from solomonic.speech.data.batches import collate
+from solomonic.speech.audio import RATE, read_audio
+from solomonic.speech.data.bank import build
 from solomonic.speech.data.manifest import Utterance, drop_unclear, read_manifest
-from solomonic.speech.data.online import pad
-from solomonic.speech.decode import DecodeConfig, Decoder
 from solomonic.speech.device_file import read_device_model, write_device_model
+from solomonic.speech.native_recognizer import NativeRecognizer
 from solomonic.speech.pretrained import SpeechModel, load_speech_model
 from solomonic.speech.recognizer import SHIPPED
 from solomonic.text.spoken import is_spoken, normalise
@@ -49,8 +47,7 @@ SHARED = ROOT.parent / "shared" / "data"
 RESULTS = Path(__file__).parent / "results"
 SETS = {"AN4": "an4", "Speech Commands": "speech_commands_subset", "FSDD": "fsdd"}
 METHODS = ("greedy", "beam")
-TAIL = 30  # frames of silence after an utterance, which the last word's label waits for
-BATCH = 16
+TAIL = 0.5  # seconds of silence after an utterance, which the last word's label waits for
 
 
 class Row(NamedTuple):
@@ -106,17 +103,14 @@ def main(arguments: list[str]) -> None:
         sys.exit(f"this benchmark needs the project's recordings, and {SHARED} is not there")
     torch.set_num_threads(1)
     model = load_speech_model(options.model or SHIPPED)
-    tests = {name: test_bank(SETS[name]) for name in options.sets}
+    tests = {name: recordings(SETS[name], options.limit) for name in options.sets}
     records = []
     for name, kind, file in files(model, options):
         started = time.monotonic()
         small = read_device_model(file)
         errors = {
-            label: {
-                method: errors_of(decode(small, bank, method, options.limit))
-                for method in options.methods
-            }
-            for label, bank in tests.items()
+            label: {method: errors_of(decode(file, heard, method)) for method in options.methods}
+            for label, heard in tests.items()
         }
         records.append({"name": name, "kind": kind, **sizes(small, file), "errors": errors})
         first = {label: next(iter(by.values()))["wer"] for label, by in errors.items()}
@@ -170,9 +164,10 @@ def training_banks() -> Banks:
     return Banks(banks, [], [], [])
 
 
-def test_bank(folder: str) -> FeatureBank:
-    """Features of a test split, computed once."""
-    return build(spoken(folder, "test"), WORK / f"{folder}-test", workers=1)
+def recordings(folder: str, limit: int | None) -> list[tuple[Utterance, np.ndarray]]:
+    """A test split with its samples."""
+    chosen = spoken(folder, "test")
+    return [(one, read_audio(one.audio)) for one in (thin(chosen, limit) if limit else chosen)]
 
 
 def spoken(folder: str, split: str) -> list[Utterance]:
@@ -182,32 +177,20 @@ def spoken(folder: str, split: str) -> list[Utterance]:
 
 
 def decode(
-    model: SpeechModel, bank: FeatureBank, method: str, limit: int | None
+    file: Path, heard: list[tuple[Utterance, np.ndarray]], method: str
 ) -> list[tuple[str, str, str | None]]:
-    """(what was said, what was heard, by whom) of the recordings, with 8-bit inputs of matrices."""
-    decoder = Decoder(model.transducer, model.pieces, DecodeConfig(method=method, lattice=False))
-    chosen = thin(list(range(len(bank))), limit) if limit else list(range(len(bank)))
-    order = sorted(chosen, key=lambda index: int(bank.lengths[index]))
-    owners: set[nn.Module] = {m for m in model.transducer.modules() if isinstance(m, nn.Linear)}
-    hooks = quantise_inputs(model.transducer, owners)
-    found: dict[int, tuple[str, str, str | None]] = {}
-    with torch.inference_mode():
-        for begin in range(0, len(order), BATCH):
-            numbers = order[begin : begin + BATCH]
-            rows = [(pad(bank[number], 0, TAIL), [1]) for number in numbers]
-            batch = collate(rows, model.transducer.config.frames_per_step)
-            hidden, _, lengths = model.transducer.hidden(
-                batch.features, None, batch.feature_lengths
-            )
-            assert lengths is not None
-            searches = [decoder.start() for _ in numbers]
-            decoder.advance(searches, model.transducer.acoustic(hidden), lengths.tolist())
-            for number, search in zip(numbers, searches, strict=True):
-                heard = decoder.finish(search).best.text
-                found[number] = (bank.texts[number], heard, bank.utterances[number]["speaker"])
-    for hook in hooks:
-        hook.remove()
-    return [found[number] for number in sorted(found)]
+    """(what was said, what was heard, by whom) of the recordings."""
+    recognizer = NativeRecognizer(file)
+    recognizer.set(**{"decode.greedy": method == "greedy"})
+    silence = np.zeros(int(TAIL * RATE), np.float32)
+    return [
+        (
+            normalise(one.text or ""),
+            recognizer.transcribe(np.concatenate([samples, silence]), endpointing=False).text,
+            one.speaker,
+        )
+        for one, samples in heard
+    ]
 
 
 def errors_of(decoded: list[tuple[str, str, str | None]]) -> dict[str, Any]:
