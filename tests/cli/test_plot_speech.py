@@ -7,12 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from solomonic.cli.plot_speech import timeline
+from solomonic.evals.branching_plots import runs
+from solomonic.speech.branching.decisions import decisions
+from solomonic.speech.config import TransducerConfig
 from solomonic.speech.endpoint import EndHead, EndHeadConfig
 from solomonic.speech.events import Final
+from solomonic.speech.features import features
+from solomonic.speech.model import Transducer
+from solomonic.speech.pretrained import SpeechModel, save_speech_model
 from solomonic.speech.recognizer import Recognizer
-from speech_tiny import RATE, command, save_tiny, silence
+from speech_tiny import RATE, command, save_tiny, silence, tiny_pieces
 
 from .conftest import Done
 
@@ -98,6 +105,47 @@ def test_the_time_line_shows_what_happened(model: Path, audio: Path) -> None:
     known = ends[~np.isnan(ends)]
     assert 10 < len(known) < len(ends)  # of the utterance alone
     assert ((known > 0) & (known < 1)).all()
+
+
+def branching_model() -> SpeechModel:
+    """An untrained one of two branches whose arbitrator is set by hand to open for loud frames."""
+    pieces = tiny_pieces()
+    config = TransducerConfig(
+        vocab_size=pieces.size, hidden_size=32, front="M", pattern="W", intermediate_size=0,
+        window_size=8, ssm_state_size=8, num_attention_heads=2, predictor_size=32, joint_size=32,
+        dropout=0.0, small_pattern="L", small_size=16, arbitrator_size=8,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(2)
+        net = Transducer(config).eval().requires_grad_(False)
+        torch.nn.init.normal_(net.encoder.arbitrator.outside.weight, std=6.0)
+    net.encoder.mean.fill_(-8.0)
+    net.encoder.deviation.fill_(4.0)
+    return SpeechModel(net, pieces)
+
+
+def test_the_gates_of_a_branching_encoder(
+    cli: Cli, model: Path, audio: Path, tmp_path: Path
+) -> None:
+    branching = branching_model()
+    save_speech_model(tmp_path / "two", branching, card="# two\n")
+    out = tmp_path / "x.svg"
+    done = cli("plot", "gates", audio, "--model", tmp_path / "two", "--out", out, "--json")
+    assert done.status == 0, done.err
+    frames = torch.from_numpy(features(command(seed=1)))
+    whole = len(frames) // 6 * 6
+    trace: list[dict] = []
+    branching.transducer.encoder(frames[None, :whole], trace=trace)
+    large = trace[0]["large"][0].numpy() > 0
+    found = decisions(branching.transducer.encoder, frames)
+    assert np.array_equal(found.large, large) and 0 < large.mean() < 1
+    assert np.array_equal(found.open > 0.5, large)
+    assert done.record["steps"] == whole // 6
+    assert done.record["share"] == pytest.approx(large.mean(), abs=0.02)  # 16 bits in the file
+    assert [x for a, b in runs(large) for x in range(a, b)] == np.flatnonzero(large).tolist()
+    assert out.read_text().startswith("<?xml") and out.stat().st_size > 3000
+    done = cli("plot", "gates", audio, "--model", model, "--out", out)
+    assert done.status == 2 and "has one encoder and decides nothing" in done.err
 
 
 def test_silence_has_pictures_too(cli: Cli, model: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from solomonic.core import ConfigError, DataError
 app = typer.Typer(help="Draw figures.", no_args_is_help=True)
 app.command("lattice")(plot_speech.lattice)
 app.command("endpoints")(plot_speech.endpoints)
+app.command("gates")(plot_speech.gates)
 
 Figure = Annotated[Path, typer.Option(help="The picture to write: .png, .svg or .pdf.")]
 

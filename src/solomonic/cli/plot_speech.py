@@ -1,4 +1,5 @@
-"""`solomonic plot lattice` and `solomonic plot endpoints`: what was heard, and when it was over."""
+"""`solomonic plot lattice`, `endpoints` and `gates`: what was heard, when it was over, and on which
+steps a branching encoder ran its large branch."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import typer
 from solomonic.cli import console, speech
 from solomonic.cli.options import Device, Json
 from solomonic.cli.transcribe import LATTICES, Shown
-from solomonic.core import ConfigError, DataError
+from solomonic.core import ConfigError
 
 if TYPE_CHECKING:
     from solomonic.evals.endpointing_plots import Timeline
@@ -82,6 +83,35 @@ def endpoints(
     _tell(out, json)
 
 
+def gates(
+    audio: Annotated[Path, typer.Argument(help="A recording.")],
+    out: Annotated[Path, typer.Option(help="The picture to write: .png, .svg or .pdf.")],
+    model: speech.Model = None,
+    device: Device = "auto",
+    json: Json = False,
+) -> None:
+    """Where in a recording a branching encoder ran its large branch, and how sure it was."""
+    import torch
+
+    from solomonic.evals.branching_plots import Gates, plot_gates
+    from solomonic.speech.audio import read_audio
+    from solomonic.speech.branching.decisions import decisions
+    from solomonic.speech.features import features
+
+    recognizer = speech.open_recognizer(model, device)
+    frames = torch.from_numpy(features(read_audio(audio), recognizer.features))
+    found = decisions(recognizer.model.transducer.encoder, frames)
+    line = timeline(recognizer, audio)
+    picture = Gates(
+        audio=line.audio, events=line.events, found=found, speech=line.speech, title=audio.name
+    )
+    plot_gates(picture, out)
+    if json:
+        console.emit({"written": [out], "steps": len(found.large), "share": found.share})
+    else:
+        print(out)
+
+
 def timeline(recognizer: Recognizer, audio: Path) -> Timeline:
     """What `plot_timeline` draws of a recording.
 
@@ -127,40 +157,12 @@ def read_lattice(path: Path) -> Lattice | None:
     Raises:
         DataError: it cannot be read or is damaged.
     """
-    from solomonic.speech import lattice as lattices
 
-    form = next((f for f, end in LATTICES.items() if path.name.endswith(end)), None)
-    if form is None:
-        return None
-    if form == "svg":
+    from solomonic.speech.lattice import is_lattice_file, load_lattice
+
+    if path.name.endswith(LATTICES["svg"]):
         raise ConfigError(f"{path} is a picture already; give a recording or a lattice.")
-    try:
-        data = path.read_bytes()
-        if form == "openfst":
-            return _read_openfst(path, data)
-        if form == "slf":
-            return lattices.from_slf(data.decode())
-        if form == "kaldi":
-            found = lattices.from_kaldi(data.decode())
-            return next(iter(found.values()))
-        message = lattices.decode_message(data)
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}; check the path.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text, so no lattice; write it again.") from error
-    if message.lattice is None:
-        raise DataError(f"{path} is a message without a lattice; give another one.")
-    return message.lattice
-
-
-def _read_openfst(path: Path, data: bytes) -> Lattice:
-    """With the files beside it where they are there, else the costs alone."""
-    from solomonic.speech.lattice import from_openfst, load_openfst
-
-    stem = str(path).removesuffix(LATTICES["openfst"])
-    if Path(f"{stem}.acoustic{LATTICES['openfst']}").is_file():
-        return load_openfst(stem)
-    return from_openfst(data.decode())
+    return load_lattice(path) if is_lattice_file(path) else None
 
 
 def _tell(path: Path, json: bool) -> None:

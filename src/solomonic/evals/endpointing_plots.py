@@ -111,8 +111,8 @@ def plot_timeline(line: Timeline, path: str | Path) -> Path:
     seconds = len(line.audio) / line.sample_rate
     figure = Figure(figsize=(max(7.2, min(1.6 * seconds, 16.0)), 4.4), layout="constrained")
     wave, curves = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
-    _draw_wave(wave, line)
-    _draw_words(wave, line.events)
+    draw_wave(wave, line)
+    draw_words(wave, line.events)
     _draw_probabilities(curves, line)
     for axes in (wave, curves):
         _draw_marks(axes, line)
@@ -125,7 +125,7 @@ def plot_timeline(line: Timeline, path: str | Path) -> Path:
     return save_figure(figure, path)
 
 
-def _draw_wave(axes: "Axes", line: Timeline) -> None:
+def draw_wave(axes: "Axes", line: Timeline) -> None:
     """The envelope: smallest and largest sample of each of 1,200 pieces."""
     size = max(len(line.audio) // 1200, 1)
     count = len(line.audio) // size
@@ -141,7 +141,7 @@ def _draw_wave(axes: "Axes", line: Timeline) -> None:
         axes.text((start + end) / 2, -peak, "pause", ha="center", size=8, color=_GREY)
 
 
-def _draw_words(axes: "Axes", events: Sequence[Event]) -> None:
+def draw_words(axes: "Axes", events: Sequence[Event]) -> None:
     """The words of the finals, at their times; neighbours take turns in height."""
     top = axes.get_ylim()[1] / 2.6
     words = [w for e in events if isinstance(e, Final) for w in getattr(e.result, "words", ())]
