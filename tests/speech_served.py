@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import uvicorn
 from fastapi import FastAPI
 
 from solomonic.serve.app import create_app
 from solomonic.serve.config import ServeConfig
+from solomonic.serve.server import Server, make_server
 from solomonic.serve.services import Services
-from solomonic.serve.shutdown import Server
 from solomonic.serve.store import open_store
 from solomonic.speech.events import Event
 from solomonic.speech.lattice import Lattice, best_path, n_best
@@ -63,11 +62,7 @@ def serving(
         reranker=reranker,
     )
     services: Services = app.state.services
-    made = uvicorn.Config(
-        app, host="127.0.0.1", port=0, log_config=None, ws_max_size=2**21, ws_max_queue=8,
-        timeout_graceful_shutdown=5,
-    )  # fmt: skip
-    server = Server(made, services)
+    server = make_server(app, config)
     thread = threading.Thread(target=server.run, name="server")
     thread.start()
     until = time.monotonic() + 60

@@ -17,8 +17,8 @@ from solomonic.serve.speech.errors import Refused, StreamFailed
 
 LARGEST_TEXT = 256 * 1024
 """Bytes of a text message: 5,000 personal words fit."""
-LARGEST_AUDIO = 1024 * 1024
-"""Bytes of a binary message."""
+LARGEST_AUDIO = 512 * 1024
+"""Bytes of a binary message; fewer than uvicorn takes, so that a refusal can be told."""
 SEND_SECONDS = 10.0
 """How long a client may let what it is sent lie in the connection."""
 NORMAL, TOO_BIG, POLICY, INTERNAL, RESTART, LATER = 1000, 1009, 1008, 1011, 1012, 1013
