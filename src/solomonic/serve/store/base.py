@@ -142,11 +142,11 @@ class Store(Protocol):
         DataError: what is given is too long, empty, or not storable text.
     """
 
-    def memory(self, user: str, *, last: int = 1000, state: bool = True) -> UserMemory:
+    def memory(self, user: str, *, last: int | None = 1000, state: bool = True) -> UserMemory:
         """What is known of a user: an empty record for an unknown one, which creates nothing.
 
         Args:
-            last: most utterances to return.
+            last: most utterances to return; None for all.
             state: False leaves the model state out, which may be megabytes.
         """
         ...
