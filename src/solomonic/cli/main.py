@@ -26,6 +26,8 @@ from solomonic.cli import (
     inspect,
     listen,
     plot,
+    rerank,
+    serve,
     train,
     transcribe,
     update,
@@ -43,9 +45,12 @@ app = typer.Typer(
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(plot.app, name="plot")
+app.add_typer(serve.app, name="serve")
 app.command("generate")(generate.generate)
 app.command("transcribe")(transcribe.transcribe)
 app.command("listen")(listen.listen)
+app.command("rerank")(rerank.rerank)
+app.command("tune-rerank")(rerank.tune_rerank)
 app.command("compress")(compress.compress)
 app.command("inspect")(inspect.inspect)
 app.command("diff")(update.diff)

@@ -164,7 +164,7 @@ class Reranker:
         elif tree.memory is not memory or tree.config != self.config:
             raise ConfigError("the tree was made for another memory or other settings.")
         one_best = " ".join(best_path(lattice).words)
-        scored = self.score(lattice, self._candidates(lattice, tree, n), tree)
+        scored = self.score(lattice, self.candidates(lattice, tree, n), tree)
         scored.sort(key=lambda pair: -pair[0].score)  # equal ones in the order of the lattice
         best, cell = scored[0]
         return Reranked(
@@ -209,7 +209,7 @@ class Reranker:
             "search": "whole lattice" if self.whole else f"{self.config.texts} best texts",
         }
 
-    def _candidates(self, lattice: Lattice, tree: PrefixTree, n: int) -> list[Found]:
+    def candidates(self, lattice: Lattice, tree: PrefixTree, n: int) -> list[Found]:
         """Sentences to compare: the lattice's own best first, each text by its best path."""
         paths = n_best(lattice, max(n, self.config.texts), bias_scale=self.config.bias_scale)
         found = {path.words: Found(path.arcs, path.words) for path in paths}

@@ -191,15 +191,20 @@ class PrefixTree:
 
     def _ready(self, cells: Sequence[Cell], states: bool = False) -> None:
         """Scores of what follows each cell, and its state where `states`."""
-        due = [
-            cell
-            for cell in dict.fromkeys(cells)
-            if cell.logs is None or (states and (cell.rows is None or cell.rest))
-        ]
+
+        def wanting() -> list[Cell]:
+            return [
+                cell
+                for cell in dict.fromkeys(cells)
+                if cell.logs is None or (states and (cell.rows is None or cell.rest))
+            ]
+
+        due = wanting()
         if not due:
             return
         lost = [cell.parent for cell in due if cell.rows is None and cell.parent is not None]
         self._ready(lost, states=True)
+        due = wanting()  # one of them may have been the parent of another
         for cell, logs in zip(due, self._read(due, 0), strict=True):
             cell.logs = tuple(found[-1].clone() for found in logs)
 
@@ -225,7 +230,7 @@ class PrefixTree:
     def _forget(self) -> None:
         """Drop the states of the cells that were read longest ago."""
         each = sum(self._rows.nbytes(row) for row in _known(self.root.rows))
-        while len(self._live) > max(8, _HELD // max(1, each)):
+        while len(self._live) > max(1, _HELD // max(1, each)):
             _, cell = self._live.popitem(last=False)
             if cell.parent is not None:
                 cell.rows, cell.rest = None, len(cell.tokens)

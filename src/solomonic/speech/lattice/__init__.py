@@ -31,6 +31,8 @@ from solomonic.speech.lattice.prune import arc_losses as arc_losses
 from solomonic.speech.lattice.prune import density as density
 from solomonic.speech.lattice.prune import prune as prune
 from solomonic.speech.lattice.prune import prune_to_bytes as prune_to_bytes
+from solomonic.speech.lattice.reading import is_lattice_file as is_lattice_file
+from solomonic.speech.lattice.reading import load_lattice as load_lattice
 from solomonic.speech.lattice.slf import from_slf as from_slf
 from solomonic.speech.lattice.slf import to_slf as to_slf
 from solomonic.speech.lattice.wire import DEFAULT_LIMIT as DEFAULT_LIMIT
