@@ -24,7 +24,7 @@ def commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from commands(command, f"{prefix}{name} ")
-        else:
+        if getattr(command, "invoke_without_command", not hasattr(command, "commands")):
             yield f"{prefix}{name}", command
 
 

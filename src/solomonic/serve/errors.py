@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
-from solomonic.core import SolomonicError, StorageError
+from solomonic.core import CheckpointError, SolomonicError, StorageError
 
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error",
          429: "rate_limit_error"}  # fmt: skip
@@ -91,7 +91,7 @@ def as_http(error: Exception) -> HttpError:
             503, "storage_unavailable", "the store cannot be used just now; try again.",
             retry_after=5,
         )  # fmt: skip
-    if isinstance(error, SolomonicError):
+    if isinstance(error, SolomonicError) and not isinstance(error, CheckpointError):
         return HttpError(400, "invalid_value", str(error))
     return HttpError(
         500, "internal_error", "a fault of the server; its log has the request's X-Request-Id."

@@ -79,10 +79,10 @@ class Watch:
             return await self.app(scope, receive, send)
         scope.setdefault("state", {})
         identity = scope["state"]["request_id"] = secrets.token_hex(8)
-        begun, status = time.perf_counter(), 0
+        begun, status, opened = time.perf_counter(), 0, ""
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, opened
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message = {**message, "headers": [
@@ -91,7 +91,8 @@ class Watch:
             elif message["type"] == "websocket.close":
                 status = message.get("code", 1000)
             elif message["type"] == "websocket.accept":
-                status = 101
+                status, opened = 101, route_of(scope)
+                self.metrics.sockets.labels(opened).inc()
             await send(message)
 
         try:
@@ -103,6 +104,8 @@ class Watch:
                 raise
             await _fault(scope, receive, answer)
         finally:
+            if opened:
+                self.metrics.sockets.labels(opened).dec()
             self._note(scope, route_of(scope), status or 499, time.perf_counter() - begun)
 
     def _note(self, scope: Scope, route: str, status: int, seconds: float) -> None:

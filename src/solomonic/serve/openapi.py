@@ -80,6 +80,12 @@ def _exact(document: dict[str, Any], services: Services) -> dict[str, Any]:
     schemas = components.setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):  # errors have our shape
         schemas.pop(name, None)
+    known = {"Choices": services.config.max_choices}
+    if services.lm is not None:
+        known["TokenId"] = services.lm.vocab_size - 1
+    for name, maximum in known.items():
+        if name in schemas:
+            schemas[name]["maximum"] = maximum
     for path, item in document["paths"].items():
         for operation in item.values():
             operation["responses"].pop("422", None)

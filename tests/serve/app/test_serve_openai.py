@@ -150,6 +150,15 @@ def test_unknown_models_and_tools_are_refused(client: openai.OpenAI) -> None:
     assert chunk.choices[0].finish_reason in ("length", "stop")
 
 
+def test_whole_numbers_may_be_written_as_javascript_writes_them(client: openai.OpenAI) -> None:
+    body = {"model": "tiny", "prompt": [97.0, 98], "max_tokens": 3.0, "temperature": 0, "n": 1.0}
+    done = client.post("/completions", body=body, cast_to=dict)
+    assert done["usage"]["prompt_tokens"] == 2
+    for wrong in ({"max_tokens": 2.5}, {"max_tokens": True}, {"max_tokens": "3"}):
+        with pytest.raises(openai.BadRequestError, match="'max_tokens'"):
+            client.post("/completions", body=body | wrong, cast_to=dict)
+
+
 def test_curl(served: Running) -> None:
     body = json.dumps({"model": "tiny", "prompt": "a", "max_tokens": 3, "stream": True})
     done = subprocess.run(
