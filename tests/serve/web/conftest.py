@@ -1,88 +1,83 @@
-"""One browser and one server for all tests of the page; without Debian's Chromium they are skipped.
+"""One browser and one server that plays a recording, for all tests of the page."""
 
-Everything that a page asks for is watched: nothing may leave the server's origin, and nothing may
-be said in the console.
-"""
-
-import os
-import threading
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import uvicorn
+import soundfile
 
-CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
-]
-
-
-class Server(uvicorn.Server):
-    """uvicorn in a thread, on a free port of this machine."""
-
-    def __init__(self, app: Any) -> None:
-        super().__init__(
-            uvicorn.Config(app, "127.0.0.1", 0, log_level="error", ws="websockets-sansio")
-        )
-        self.thread = threading.Thread(target=self.run, daemon=True)
-
-    def install_signal_handlers(self) -> None:
-        """None: the thread is not the main one."""
-
-    def __enter__(self) -> str:
-        """The address, once it listens."""
-        self.thread.start()
-        while not self.started:
-            assert self.thread.is_alive(), "the server did not start"
-            time.sleep(0.01)
-        port = self.servers[0].sockets[0].getsockname()[1]
-        return f"http://127.0.0.1:{port}"
-
-    def __exit__(self, *_: object) -> None:
-        self.should_exit = self.force_exit = True
-        self.thread.join(10)
-
-
-@dataclass
-class Watched:
-    """A page with what it asked for and said."""
-
-    page: Any
-    origin: str
-    requests: list[str] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
-
-    def watch(self) -> None:
-        """Note all requests, sockets, console lines and errors from now on."""
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("websocket", lambda socket: self.requests.append(socket.url))
-        self.page.on("console", lambda line: self.said.append(f"{line.type}: {line.text}"))
-        self.page.on("pageerror", lambda error: self.said.append(f"error: {error}"))
-
-    def check(self) -> None:
-        """Nothing left the origin, and nothing was complained of."""
-        allowed = (self.origin, self.origin.replace("http", "ws", 1), f"blob:{self.origin}")
-        foreign = [url for url in self.requests if not url.startswith(allowed)]
-        assert foreign == []
-        assert self.said == []
+from page_fake import State, make_app
+from page_support import CHROMIUM, SAMPLES, Server, Watched, flags
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Debian's Chromium through Playwright, without a network to the outside."""
+def sentence(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sentence with silence around it, as the fake microphone takes it: 16-bit WAV, 48 kHz."""
+    samples, rate = soundfile.read(SAMPLES / "1.opus", dtype="float32")
+    times = np.arange(int(len(samples) * 48_000 / rate)) * rate / 48_000
+    path = tmp_path_factory.mktemp("sound") / "sentence.wav"
+    soundfile.write(path, np.interp(times, np.arange(len(samples)), samples), 48_000)
+    return path
+
+
+@pytest.fixture(scope="session")
+def session_audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As long as the recorded session; the server that plays it does not listen."""
+    parts = [soundfile.read(SAMPLES / f"{n}.opus", dtype="float32")[0] for n in (1, 5, 2)]
+    path = tmp_path_factory.mktemp("sound") / "session.wav"
+    soundfile.write(path, np.concatenate(parts), 16_000)
+    return path
+
+
+@pytest.fixture(scope="session")
+def browser(sentence: Path) -> Iterator[Any]:
+    """Debian's Chromium, driven by Playwright."""
     if not CHROMIUM.exists():
         pytest.skip("needs Debian's chromium")
     api = pytest.importorskip("playwright.sync_api")
-    os.environ.setdefault("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1")
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=flags(sentence), timeout=120_000
+        )
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def _served() -> Iterator[tuple[State, str]]:
+    state = State()
+    with Server(make_app(state)) as origin:
+        yield state, origin
+
+
+@pytest.fixture
+def state(_served: tuple[State, str]) -> State:
+    """Of the server; as new for every test."""
+    _served[0].__dict__.update(State().__dict__)
+    return _served[0]
+
+
+@pytest.fixture
+def watch(browser: Any) -> Iterator[Callable[..., Watched]]:
+    """Makes watched pages in windows of their own; arguments as `browser.new_context`."""
+    contexts = []
+
+    def make(origin: str, size: tuple[int, int] = (1440, 900), **options: Any) -> Watched:
+        viewport = {"width": size[0], "height": size[1]}
+        context = browser.new_context(viewport=viewport, permissions=["microphone"], **options)
+        contexts.append(context)
+        return Watched(context.new_page(), origin)
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def fake(
+    watch: Callable[..., Watched], state: State, _served: tuple[State, str]
+) -> Callable[..., Watched]:
+    """Makes watched pages of the server that plays the recording."""
+    return lambda *args, **options: watch(_served[1], *args, **options)

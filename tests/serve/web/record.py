@@ -2,7 +2,7 @@
 
     python tests/serve/web/record.py
 
-The fake server of the browser tests plays it (fake_server.py). The session is three of the
+The fake server of the browser tests plays it (page_fake.py). The session is three of the
 package's own samples, the second in noise, so that its best path is wrong while the right words
 are in the lattice; "reranked" there is the n-best list with the right sentence on top, with made-up
 scores of a language model.
@@ -68,13 +68,13 @@ def reranked_json(lattice: Lattice, right: set[str]) -> dict[str, Any]:
         parts = {
             "acoustic": float(lattice.acoustic[list(path.arcs)].sum()),
             "bias": float(lattice.bias[list(path.arcs)].sum()),
-            "lm": -2.1 * len(words) - (0.0 if path.text in right else 1.3 + 0.2 * place),
+            "lm": -2.1 * len(words) - (0.0 if path.text in right else 5.3 + 0.2 * place),
             "internal": 1.4 * len(words),
             "memory": 0.6 if path.text in right else 0.0,
-            "words": 0.3 * len(words),
+            "words": len(words),
         }
         parts = {name: round(value, 3) for name, value in parts.items()}
-        score = round(sum(parts.values()), 3) + (6.0 if path.text in right else 0.0)
+        score = round(sum(parts.values()) - 0.7 * len(words), 3)
         found.append({"text": path.text, "arcs": list(path.arcs), **parts, "score": score})
     found = sorted(found, key=lambda one: -one["score"])[:8]
     return {
@@ -89,7 +89,12 @@ def messages(event: Event) -> list[dict[str, Any]]:
     """What the server would send for an event."""
     plain = event.to_json()
     told = [{"type": plain.pop("event")} | plain]
-    if isinstance(event, Final | SpeculativeEnd) and event.result.lattice is not None:
+    committed = isinstance(event, Final) and event.commit  # has been told as speculative end
+    if (
+        isinstance(event, Final | SpeculativeEnd)
+        and event.result.lattice is not None
+        and not committed
+    ):
         lattice = event.result.lattice
         key = {"utterance": event.utterance, "revision": event.revision}
         best = list(best_path(lattice).arcs)

@@ -1,27 +1,29 @@
 // Where nodes and arcs of a lattice stand: time to the right, every arc in a lane of its own for as
-// long as it lasts, so that no label covers another. The layout of speech/lattice/draw.py.
+// long as it lasts, so that no label covers another. As speech/lattice/draw.py does it, but where a
+// short word needs room for its label, time is stretched there and nowhere else.
 
 const MARGIN = 30;
 const APART = 8; // px between what shares a lane
-const NARROWEST = 10; // px a frame at least, where labels need no more
-const WIDEST = 46;
+const NARROWEST = 4; // px a frame at least
 export const LANE = 34; // px
-export const MOST = 320; // arcs that are drawn; the least probable are left out
+const MOST = 320; // arcs that are drawn; the least probable are left out
+const UNLIKELY = 0.01; // probability below which an arc is drawn only when asked for
 
 /**
  * @param {object} lattice as the server tells it
  * @param {Set<number>} best arcs of the one-best path
  * @param {Set<number>} path arcs of the reranked path
  * @param {function(object): number} width of an arc's label, px
+ * @param {number} room px to fill
+ * @param {boolean} everything also what is unlikely
  */
-export function layOut(lattice, best, path, width) {
+export function layOut(lattice, best, path, width, room, everything) {
   const nodes = lattice.nodes;
   const all = lattice.arcs.map((arc, index) => ({ ...arc, index, width: width(arc) }));
-  const arcs = shown(all, best, path);
-  const [first, last] = [Math.min(...nodes), Math.max(...nodes)];
-  const scale = scaleOf(arcs, nodes, best, path, last - first);
-  const x = nodes.map((frame) => MARGIN + (frame - first) * scale);
-  const end = MARGIN + (last - first) * scale;
+  const arcs = shown(all, best, path, everything);
+  const place = places(arcs, nodes, best, path, room);
+  const x = nodes.map((frame) => place.get(frame));
+  const end = Math.max(...place.values());
   const lanes = new Map();
   const nodeLane = new Map();
   const order = [...arcs].sort((a, b) => rank(a) - rank(b) || (b.posterior ?? 1) - (a.posterior ?? 1));
@@ -49,28 +51,51 @@ export function layOut(lattice, best, path, width) {
   const low = Math.min(0, ...used);
   const high = Math.max(0, ...used);
   return {
-    arcs, x, nodeLane, low, high, first, last, scale, left: MARGIN,
+    arcs, x, place: [...place].sort((a, b) => a[0] - b[0]), nodeLane, low, high,
     width: end + MARGIN, height: (high - low + 1) * LANE, dropped: all.length - arcs.length,
   };
 }
 
 /** Those that are drawn: the paths and the most probable of the rest. */
-function shown(all, best, path) {
-  if (all.length <= MOST) return all;
-  const must = all.filter((arc) => best.has(arc.index) || path.has(arc.index));
-  const rest = all.filter((arc) => !best.has(arc.index) && !path.has(arc.index))
+function shown(all, best, path, everything) {
+  const main = (arc) => best.has(arc.index) || path.has(arc.index);
+  const must = all.filter(main);
+  const rest = all.filter((arc) => !main(arc) && (everything || (arc.posterior ?? 1) >= UNLIKELY))
     .sort((a, b) => (b.posterior ?? 0) - (a.posterior ?? 0));
   return [...must, ...rest.slice(0, Math.max(0, MOST - must.length))].sort((a, b) => a.index - b.index);
 }
 
-/** Px a frame, so that labels of the main paths have room, within limits. */
-function scaleOf(arcs, nodes, best, path, frames) {
-  let scale = Math.max(NARROWEST, 640 / Math.max(1, frames));
-  for (const arc of arcs) {
-    const long = nodes[arc.target] - nodes[arc.source];
-    if (long > 0 && (best.has(arc.index) || path.has(arc.index))) scale = Math.max(scale, (arc.width + 30) / long);
+/** X of every frame that has a node: as time goes, wider where labels of the main paths need it. */
+function places(arcs, nodes, best, path, room) {
+  const frames = [...new Set(nodes)].sort((a, b) => a - b);
+  const length = Math.max(1, frames.at(-1) - frames[0]);
+  const scale = Math.max(NARROWEST, (0.6 * (room - 2 * MARGIN)) / length);
+  const into = new Map(frames.map((frame) => [frame, []]));
+  for (const arc of arcs) into.get(nodes[arc.target]).push(arc);
+  const place = new Map();
+  let before = null;
+  for (const frame of frames) {
+    let x = before === null ? 0 : place.get(before) + Math.min((frame - before) * scale, 260);
+    for (const arc of into.get(frame)) {
+      const from = place.get(nodes[arc.source]);
+      const need = best.has(arc.index) || path.has(arc.index) ? arc.width + 26 : 12;
+      if (from !== undefined) x = Math.max(x, from + need);
+    }
+    place.set(frame, x);
+    before = frame;
   }
-  return Math.min(scale, WIDEST, Math.max(NARROWEST, 24000 / Math.max(1, frames)));
+  const stretch = Math.max(1, Math.min(2.2, (room - 2 * MARGIN) / Math.max(1, place.get(before))));
+  for (const [frame, x] of place) place.set(frame, MARGIN + x * stretch);
+  return place;
+}
+
+/** X of any moment, between its neighbours'. */
+export function xAt(layout, frame) {
+  const { place } = layout;
+  const next = place.findIndex(([other]) => other >= frame);
+  if (next <= 0) return place[Math.max(0, next)][1];
+  const [[f0, x0], [f1, x1]] = [place[next - 1], place[next]];
+  return x0 + ((frame - f0) / (f1 - f0)) * (x1 - x0);
 }
 
 /** Whether a lane has room; arcs that meet in a node may touch there. */

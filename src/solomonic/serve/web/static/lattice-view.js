@@ -2,12 +2,11 @@
 // that is pointed at, and the same as a table.
 
 import { $, el, score, svg, table } from "./dom.js";
-import { curve, LANE, layOut } from "./lattice-layout.js";
+import { curve, LANE, layOut, xAt } from "./lattice-layout.js";
 
-const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10];
 const TOP = 18;
 const AXIS = 30;
-const PARTS = [["acoustic", "acoustic"], ["bias", "personal words"], ["lm", "language model"], ["internal", "internal model"], ["memory", "memory"], ["words", "word bonus"]];
+const PARTS = [["acoustic", "acoustic"], ["bias", "personal words"], ["lm", "language model"], ["internal", "internal model"], ["memory", "memory"], ["words", "words"]];
 
 const ruler = document.createElement("canvas").getContext("2d");
 
@@ -38,6 +37,7 @@ export class LatticeView {
     }, { passive: false });
     this.box.addEventListener("keydown", (event) => this.key(event));
     $("lattice-table").addEventListener("toggle", () => this.list());
+    $("lattice-all").addEventListener("change", () => { this.begun = false; this.show(this.one, this.path); });
     legend();
     this.show(null);
   }
@@ -60,7 +60,7 @@ export class LatticeView {
     }
     this.best = new Set(one.best);
     this.chosen = new Set(path ?? one.reranked?.arcs ?? []);
-    this.layout = layOut(lattice, this.best, this.chosen, labelWidth);
+    this.layout = layOut(lattice, this.best, this.chosen, labelWidth, this.box.clientWidth - 2, $("lattice-all").checked);
     this.draw(other);
     this.inspect(null);
     this.list();
@@ -112,8 +112,9 @@ export class LatticeView {
     const left = this.box.scrollLeft;
     this.box.replaceChildren(picture);
     this.resize();
-    if (other || !this.lattice.growing) this.box.scrollLeft = other ? 0 : left;
-    else this.box.scrollLeft = this.box.scrollWidth;
+    if (this.lattice.growing) this.box.scrollLeft = this.box.scrollWidth;
+    else this.box.scrollLeft = other ? 0 : left;
+    this.box.scrollTop = y(0) * this.zoom - this.box.clientHeight / 2;
   }
 
   weight(arc) {
@@ -141,15 +142,19 @@ export class LatticeView {
 
   axis() {
     const { layout } = this;
-    const second = layout.scale / this.lattice.frame_seconds;
-    const step = STEPS.find((one) => one * second >= 60) ?? STEPS.at(-1);
-    const start = layout.first * this.lattice.frame_seconds;
+    const seconds = this.lattice.frame_seconds;
+    const [first, last] = [layout.place[0][0] * seconds, layout.place.at(-1)[0] * seconds];
+    const step = last - first > 20 ? 1 : 0.2;
     const bottom = this.size - AXIS;
     const nodes = [];
-    for (let mark = Math.ceil(start / step - 1e-9); mark * step <= layout.last * this.lattice.frame_seconds + 1e-9; mark += 1) {
-      const x = (layout.left + (mark * step - start) * second).toFixed(1);
+    let free = -Infinity;
+    for (let mark = Math.ceil(first / step - 1e-9); mark * step <= last + 1e-9; mark += 1) {
+      const at = xAt(layout, (mark * step) / seconds);
+      if (at < free) continue;
+      free = at + 56;
+      const x = at.toFixed(1);
       nodes.push(svg("path", { class: "grid", d: `M${x} 4V${bottom + 5}` }),
-        svg("text", { class: "tick", x, y: bottom + 20, "text-anchor": "middle", text: `${(mark * step).toFixed(step < 1 ? 1 : 0)} s` }));
+        svg("text", { class: "tick", x, y: bottom + 20, "text-anchor": "middle", text: `${(mark * step).toFixed(1)} s` }));
     }
     return nodes;
   }
@@ -182,14 +187,16 @@ export class LatticeView {
       el("p", {}, el("strong", { text: arc.word || "(silence)" }),
         el("span", { class: "muted", text: ` ${arc.start.toFixed(2)} to ${arc.end.toFixed(2)} s` })),
       parts([["probability", arc.posterior], ["acoustic", arc.acoustic], ["personal words", arc.bias]]),
-      ways.length ? el("p", { class: "way" }, el("span", { class: "muted", text: "best sentence through it: " }), ways[0].text) : null,
-      ways.length ? parts([["score", ways[0].score], ...PARTS.map(([name, title]) => [title, ways[0][name]])]) : null,
+      ...(ways.length ? [
+        el("p", {}, el("span", { class: "muted", text: "best sentence through it: " }), ways[0].text),
+        parts([["score", ways[0].score], ...PARTS.map(([name, title]) => [title, ways[0][name]])]),
+      ] : []),
     );
   }
 
   list() {
     const { layout } = this;
-    const note = layout ? `${this.lattice.arcs.length} ${this.lattice.arcs.length === 1 ? "arc" : "arcs"}${layout.dropped ? `, the ${layout.arcs.length} likeliest shown` : ""}` : "";
+    const note = layout ? `${this.lattice.arcs.length} ${this.lattice.arcs.length === 1 ? "arc" : "arcs"}${layout.dropped ? `, ${layout.arcs.length} shown` : ""}` : "";
     $("lattice-note").textContent = layout ? `sentence ${this.one.number + 1} · ${note}` : "";
     if (!$("lattice-table").open) return;
     const rows = (layout?.arcs ?? []).map((arc) => [
@@ -205,7 +212,7 @@ export class LatticeView {
 /** A list of named figures; those that are not known are left out. */
 export function parts(pairs) {
   return el("dl", { class: "parts" }, pairs.filter(([, value]) => value !== null && value !== undefined)
-    .map(([name, value]) => el("div", {}, el("dt", { text: name }), el("dd", { text: score(value) }))));
+    .map(([name, value]) => el("div", {}, el("dt", { text: name }), el("dd", { text: score(value, name === "words" ? 0 : 2) }))));
 }
 
 export const scoreParts = (one) => parts(PARTS.map(([name, title]) => [title, one[name]]));

@@ -109,6 +109,9 @@ export class MemoryMap {
       for (const [row, layer] of this.map.layers.entries()) {
         const status = this.status(layer, position);
         if (status === "kept") counts[row] += 1;
+        // What was let go is a line: a form of its own, not only a paler colour.
+        rects[row].setAttribute("y", row * 5 + (status === "let-go" ? 1.4 : 0));
+        rects[row].setAttribute("height", status === "let-go" ? 1.3 : 4);
         rects[row].setAttribute("class", this.hidden.has(row) ? "off" : `${status} layer-${row % COLOURS}`);
       }
       node.setAttribute("aria-label", this.describe(position));
@@ -164,6 +167,6 @@ export class MemoryMap {
 }
 
 function legend() {
-  const sample = (kind, text) => el("span", {}, svg("svg", { viewBox: "0 0 26 12", "aria-hidden": "true", class: "strip-sample" }, svg("rect", { class: `${kind} layer-0`, x: 1, y: 3, width: 24, height: 6 })), text);
+  const sample = (kind, text) => el("span", {}, svg("svg", { viewBox: "0 0 26 12", "aria-hidden": "true", class: "strip-sample" }, svg("rect", { class: `${kind} layer-0`, x: 1, y: kind === "let-go" ? 5 : 3, width: 24, height: kind === "let-go" ? 2 : 6 })), text);
   return el("p", { class: "legend" }, sample("kept", "kept in eidetic memory"), sample("window", "in the window"), sample("let-go", "was kept, let go"), sample("faded", "in fading memory alone"));
 }

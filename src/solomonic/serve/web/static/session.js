@@ -3,7 +3,7 @@
 /** One sentence. `phase`: speaking, guess (probably over), final. */
 function sentence(number) {
   return {
-    number, phase: "speaking", revision: 0, commit: null, start: null, end: null, text: "", words: [],
+    number, phase: "speaking", revision: 0, commit: null, voided: 0, start: null, end: null, text: "", words: [],
     stable: 0, result: null, lattice: null, best: [], reranked: null, flags: {},
   };
 }
@@ -71,6 +71,7 @@ export class Session {
         break;
       case "reset":
         if (one.phase !== "final") one.phase = "speaking";
+        one.voided = message.revision;
         mark();
         break;
       case "final":
@@ -81,12 +82,12 @@ export class Session {
         mark({ reason: message.reason, commit: message.commit });
         break;
       case "lattice":
-        if (message.revision < one.revision) break;
+        if (stale(one, message)) break;
         one.lattice = message.lattice;
         one.best = message.best ?? [];
         break;
       case "reranked":
-        if (message.revision < one.revision) break;
+        if (stale(one, message)) break;
         one.reranked = message;
         if (message.memory_hits?.length) this.hits = message.memory_hits;
         break;
@@ -105,6 +106,9 @@ export class Session {
     if (changed) one.reranked = null;
   }
 }
+
+/** Whether a lattice or its reranking came too late: its revision was reset or replaced. */
+const stale = (one, message) => message.revision < one.revision || message.revision <= one.voided;
 
 /** What stands: the reranked sentence, or the recogniser's. */
 export const bestText = (one) => one.reranked?.text ?? one.text;

@@ -1,6 +1,7 @@
 // Who speaks: the user's name (kept in this browser) and the API key (kept in this tab alone).
 
-import { $ } from "./dom.js";
+import { call } from "./api.js";
+import { $, toast } from "./dom.js";
 
 const memory = new Map(); // in place of storage where the browser refuses it
 
@@ -27,6 +28,8 @@ export const settings = {
   set key(value) { write("sessionStorage", "solomonic.key", value); },
   get user() { return read("localStorage", "solomonic.user"); },
   set user(value) { write("localStorage", "solomonic.user", value); },
+  get remember() { return read("localStorage", "solomonic.remember") !== "no"; },
+  set remember(value) { write("localStorage", "solomonic.remember", value ? "" : "no"); },
   get theme() { return read("localStorage", "solomonic.theme") || "auto"; },
   set theme(value) { write("localStorage", "solomonic.theme", value === "auto" ? "" : value); },
 };
@@ -39,13 +42,41 @@ export const whenAccountChanges = (work) => changed.add(work);
 export function openSettings() {
   $("user").value = settings.user;
   $("key").value = settings.key;
+  asked(false);
   $("settings").showModal();
+}
+
+/** Deleting asks twice. */
+function asked(once) {
+  const button = $("forget");
+  button.dataset.asked = once ? "yes" : "";
+  button.textContent = once ? "Yes, delete it for good" : "Delete everything that is kept";
+}
+
+async function forget() {
+  if (!$("forget").dataset.asked) {
+    asked(true);
+    return;
+  }
+  asked(false);
+  try {
+    const { deleted } = await call("/v1/users/me", { method: "DELETE" });
+    const count = Object.values(deleted ?? {}).reduce((sum, value) => sum + value, 0);
+    $("settings").close("cancel");
+    toast(count ? "Everything that was kept is deleted." : "Nothing was kept.");
+    for (const work of changed) work();
+  } catch (error) {
+    toast(error.message);
+  }
 }
 
 export function setUpSettings() {
   const show = () => { $("user-name").textContent = settings.user; };
   show();
   $("open-settings").addEventListener("click", openSettings);
+  $("forget").addEventListener("click", forget);
+  $("remember").checked = settings.remember;
+  $("remember").addEventListener("change", () => { settings.remember = $("remember").checked; });
   $("settings-form").addEventListener("keydown", (event) => {
     // Enter in a field would press the first button, which is Cancel.
     if (event.key !== "Enter" || event.target.tagName !== "INPUT") return;

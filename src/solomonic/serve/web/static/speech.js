@@ -79,10 +79,12 @@ class SpeechTab {
     this.clear();
     banner($("speech-banner"), "");
     // Words that the server keeps for the user are used without being sent again.
-    const options = this.phrases.kept ? {} : { phrases: this.phrases.words };
+    const options = { remember: $("remember").checked, source: "page" };
+    if (!this.phrases.kept) options.phrases = this.phrases.words;
     this.stream = new SpeechStream({
       message: (message) => { this.session.take(message); this.draw(); },
       state: (state, sentence, kind) => this.state(state, sentence, kind),
+      notice: toast,
     }, options);
   }
 

@@ -14,7 +14,7 @@ const FULL = 256 * 1024; // bytes on their way, from which on the sender waits
 /** States: connecting, open, waiting (to try again), finishing, done, failed. */
 export class SpeechStream {
   /**
-   * @param {{message: function(object): void, state: function(string, string): void}} told
+   * @param {{message: function(object): void, state: function(string, string, string): void, notice: function(string): void}} told
    * @param {object} options of the start message
    */
   constructor(told, options = {}) {
@@ -116,6 +116,10 @@ export class SpeechStream {
         this.flush();
         return;
       case "error":
+        if (message.utterance !== undefined) { // one sentence could not be reranked or remembered
+          this.told.notice(capital(message.error.message));
+          return;
+        }
         this.fault = capital(message.error?.message ?? "the server reports a fault.");
         return;
       case "done":
@@ -125,7 +129,6 @@ export class SpeechStream {
       default:
         this.told.message(this.shifted(message));
     }
-    return;
   }
 
   shifted(message) {
@@ -149,7 +152,7 @@ export class SpeechStream {
     }
     const wait = 500 * 2 ** this.tries * (0.8 + 0.4 * Math.random());
     this.tries += 1;
-    const why = this.fault || (event.code === 1013 ? "The server is full." : "The connection broke.");
+    const why = this.fault || (event.reason.includes(" ") ? capital(event.reason) : "The connection broke.");
     this.change("waiting", `${why} Trying again (${this.tries} of ${TRIES}); what you say meanwhile is kept.`);
     this.timer = setTimeout(() => this.connect(), wait);
   }

@@ -7,7 +7,7 @@ import { RATE } from "./resample.js";
 const BUCKET = RATE / 100; // samples of one line of the waveform
 const STEPS = [0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 600];
 const NAMES = { speech_start: "speech starts", speculative_end: "probably over", reset: "reset", final: "over" };
-const LANES = [["words", 30], ["sound", 74], ["speculative", 28], ["final", 28]];
+const LANES = [["words", 46], ["sound", 74], ["speculative", 28], ["final", 28]];
 const AXIS = 24;
 const HEIGHT = LANES.reduce((sum, [, size]) => sum + size, 0) + AXIS;
 
@@ -104,6 +104,7 @@ export class Timeline {
     for (let index = Math.max(0, Math.floor(view.from / step)); index * step <= view.to; index += 1) {
       const x = view.x(index * step);
       marks.push(svg("path", { class: "grid", d: `M${x.toFixed(1)} 0V${HEIGHT - AXIS + 4}` }));
+      if (index && (x < 22 || x > view.width - 16)) continue; // cut at the edge
       const text = step < 1 ? (index * step).toFixed(1) : clock(index * step, 0);
       marks.push(svg("text", { class: "tick", x: Math.max(x, 2), y: HEIGHT - 6, "text-anchor": index ? "middle" : "start", text }));
     }
@@ -134,17 +135,17 @@ export class Timeline {
 
   words(view) {
     const nodes = [];
-    let free = -Infinity;
+    const free = [-Infinity, -Infinity]; // where the last word of either row ends
     for (const one of this.session.spoken) {
       for (const [index, word] of one.words.entries()) {
-        if (word.start === null || word.end < view.from || word.start > view.to) continue;
+        if (word.start === null || word.end < view.from - 1 || word.start > view.to) continue;
         const [x0, x1] = [view.x(word.start), view.x(word.end)];
         const open = one.phase === "speaking" && index >= one.stable;
-        nodes.push(svg("path", { class: open ? "span open" : "span", d: `M${x0.toFixed(1)} 27H${Math.max(x1, x0 + 3).toFixed(1)}` }));
-        const wide = word.text.length * 7.2;
-        if (x0 < free) continue;
-        free = x0 + wide + 5;
-        nodes.push(svg("text", { class: open ? "word open" : "word", x: x0.toFixed(1), y: 19, text: word.text }));
+        nodes.push(svg("path", { class: open ? "span open" : "span", d: `M${x0.toFixed(1)} 42H${Math.max(x1, x0 + 3).toFixed(1)}` }));
+        const row = x0 >= free[1] ? 1 : 0;
+        if (x0 < free[row]) continue;
+        free[row] = x0 + word.text.length * 7.4 + 6;
+        nodes.push(svg("text", { class: open ? "word open" : "word", x: x0.toFixed(1), y: row ? 34 : 17, text: word.text }));
       }
     }
     return nodes;
@@ -194,12 +195,13 @@ export class Timeline {
     for (const mark of [...this.session.marks].sort((a, b) => a.time - b.time)) {
       if (mark.time < view.from - 2 || mark.time > view.to + 0.1) continue;
       const x = view.x(mark.kind === "speech_start" ? mark.start : mark.time);
+      const guess = mark.kind === "speculative_end" || mark.kind === "reset";
       nodes.push(svg("g", {}, svg("title", { text: tell(mark) }),
-        svg("path", { class: `mark ${mark.kind}`, d: `M${x.toFixed(1)} ${top + 2}V${bottom}` })));
+        svg("path", { class: `mark ${mark.kind}`, d: `M${x.toFixed(1)} ${top + 2}V${guess ? after + LANES[2][1] - 2 : bottom}` })));
       const lane = { speculative_end: after + 18, reset: after + 18, final: after + LANES[2][1] + 18 }[mark.kind];
       if (!lane || mark.kind === "speculative_end") continue;
       const text = mark.kind === "reset" ? `reset ${mark.time.toFixed(2)}` : `${mark.time.toFixed(2)} s ${mark.commit ? "✓" : ""}`;
-      if (mark.kind === "final") nodes.push(svg("text", { class: "label final", x: (x + 6).toFixed(1), y: lane, text }));
+      if (mark.kind === "final") nodes.push(svg("text", { class: "label final", x: (x - 7).toFixed(1), y: lane, "text-anchor": "end", text }));
       else if (x > free) {
         nodes.push(svg("text", { class: "label reset", x: (x + 6).toFixed(1), y: lane, text }));
         free = x + 80;

@@ -1,7 +1,7 @@
 """A server that says what was recorded: the page's own tests need no model for most things.
 
-It plays recorded.json (made by record.py) as the audio comes in, keeps phrases in a dict, streams a
-fixed text word by word, and can be told to break connections.
+It plays serve/web/recorded.json (made by record.py beside it) as the audio comes in, keeps phrases
+in a list, streams a fixed text word by word, and can be told to break connections.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from solomonic.serve.errors import install
 from solomonic.serve.web.routes import router
 
-RECORDED = Path(__file__).resolve().parent / "recorded.json"
+RECORDED = Path(__file__).resolve().parent / "serve" / "web" / "recorded.json"
 STORY = (
     " looked out over the water. The lamp had burned for forty years, and in all that time nobody "
     "had come up the stairs without being asked. Tonight somebody had."
@@ -39,6 +39,7 @@ class State:
         self.users: list[str] = []
         self.bodies: list[dict[str, Any]] = []
         self.pause = 0.004  # s between pieces of text
+        self.slow = 0.0  # s before each event of a stream
         self.cut = False  # whether a completion ends in an error
 
 
@@ -72,8 +73,16 @@ def make_app(state: State) -> FastAPI:
 
     @app.put("/v1/users/me/phrases")
     async def put_phrases(request: Request) -> JSONResponse:
-        state.phrases = (await request.json())["phrases"]
+        given = (await request.json())["phrases"]
+        if "x" in given:
+            return JSONResponse({"error": {"message": "1 of the phrases cannot be heard."}}, 400)
+        state.phrases = given
         return JSONResponse({"phrases": state.phrases})
+
+    @app.delete("/v1/users/me")
+    async def forget() -> JSONResponse:
+        count, state.phrases = len(state.phrases), []
+        return JSONResponse({"deleted": {"phrases": count}})
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
@@ -119,6 +128,7 @@ async def _play(socket: WebSocket, recorded: list[Any], state: State) -> None:
                 told |= FLAGS
             if state.hits and told["type"] == "reranked":
                 told["memory_hits"] = HITS
+            await asyncio.sleep(state.slow)
             await socket.send_json(told)
         if cut is not None and read >= cut:
             return await socket.close(1011, "a fault of the server.")
