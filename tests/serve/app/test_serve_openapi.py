@@ -47,6 +47,8 @@ def test_every_route_is_in_the_document_with_its_errors(document: dict[str, Any]
                 assert {"200", "400", "401", "403", "429", "503"} <= set(operation["responses"])
     assert document["components"]["schemas"]["TokenId"]["maximum"] == 256
     assert document["components"]["schemas"]["Choices"]["maximum"] == 8
+    chat = document["components"]["schemas"]["ChatRequest"]["properties"]
+    assert chat["top_k"]["anyOf"][0] == {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}
     assert "securitySchemes" not in document["components"]
 
 

@@ -1,12 +1,15 @@
 """Who may come in, how much of it, and what is never told, sent or written down."""
 
+import datetime
 import http.client
 import io
+import ipaddress
 import json
 import logging
 import os
 import re
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -224,6 +227,52 @@ def test_no_name_from_the_network_reaches_the_disk(open_server: Running) -> None
     finally:
         watching = False
     assert [path for path in seen if "canary" in path or "passwd" in path] == []
+
+
+def test_tls(tmp_path: Path) -> None:
+    config = ServeConfig(requests_per_minute=0, **certificate(tmp_path))
+    with running(config) as server:
+        context = ssl.create_default_context(cafile=config.tls_cert)
+        link = http.client.HTTPSConnection("127.0.0.1", server.port, timeout=60, context=context)
+        link.request("GET", "/health")
+        answer = link.getresponse()
+        assert answer.status == 200 and answer.read()
+        assert answer.getheader("Strict-Transport-Security") == "max-age=31536000"
+        link.close()
+
+
+def certificate(folder: Path) -> dict[str, str]:
+    """A certificate for 127.0.0.1 that signs itself."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return {"tls_cert": str(folder / "cert.pem"), "tls_key": str(folder / "key.pem")}
 
 
 def test_a_client_has_so_many_places(open_server: Running) -> None:

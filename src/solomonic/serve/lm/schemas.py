@@ -18,10 +18,11 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
-TokenId = TypeAliasType("TokenId", Annotated[Whole, Field(ge=0, le=MOST)])
+WHOLE = BeforeValidator(_whole)
+"""Stands behind `Field`, whose limits would otherwise not reach the document."""
+TokenId = TypeAliasType("TokenId", Annotated[int, Field(ge=0, le=MOST), WHOLE])
 """The document names the vocabulary's last token as maximum (`serve.openapi`)."""
-Choices = TypeAliasType("Choices", Annotated[Whole, Field(ge=1, le=128)])
+Choices = TypeAliasType("Choices", Annotated[int, Field(ge=1, le=128), WHOLE])
 StopString = Annotated[str, Field(min_length=1, max_length=200)]
 Nothing = Annotated[list[Any], Field(max_length=0)] | None
 
@@ -54,10 +55,10 @@ class Sampling(Strict):
         None, description="Below 0.01 the likeliest token is taken."
     )
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[Whole, Field(ge=0, le=MOST)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=MOST), WHOLE] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(ge=0.1, le=10)] | None = None
-    seed: Annotated[Whole, Field(ge=-(2**63), lt=2**63)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63), WHOLE] | None = None
     n: Choices | None = None
     stop: StopString | Annotated[list[StopString], Field(max_length=4)] | None = None
     stream: bool | None = None
@@ -82,12 +83,12 @@ class CompletionRequest(Sampling):
             Field(min_length=1, max_length=16),
         ]
     )
-    max_tokens: Annotated[Whole, Field(ge=0, le=MOST)] | None = Field(
+    max_tokens: Annotated[int, Field(ge=0, le=MOST), WHOLE] | None = Field(
         None, description="16 unless given; never more than the server's limit."
     )
-    logprobs: Annotated[Whole, Field(ge=0, le=5)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=5), WHOLE] | None = None
     echo: bool | None = Field(None, description="Send the prompt before what follows it.")
-    best_of: Annotated[Whole, Field(ge=1, le=1)] | None = None
+    best_of: Annotated[int, Field(ge=1, le=1), WHOLE] | None = None
     suffix: Annotated[str, Field(max_length=0)] | None = None
 
 
@@ -124,12 +125,12 @@ class ChatRequest(Sampling):
     """POST /v1/chat/completions."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
-    max_tokens: Annotated[Whole, Field(ge=1, le=MOST)] | None = None
-    max_completion_tokens: Annotated[Whole, Field(ge=1, le=MOST)] | None = Field(
+    max_tokens: Annotated[int, Field(ge=1, le=MOST), WHOLE] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=MOST), WHOLE] | None = Field(
         None, description="The server's limit unless given; goes before max_tokens."
     )
     logprobs: bool | None = None
-    top_logprobs: Annotated[Whole, Field(ge=0, le=20)] | None = Field(
+    top_logprobs: Annotated[int, Field(ge=0, le=20), WHOLE] | None = Field(
         None, description="Read where logprobs is true."
     )
     response_format: TextFormat | None = None
