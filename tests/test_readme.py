@@ -19,6 +19,7 @@ PAGES = [
     "docs/evaluations.md",
     "docs/kernels.md",
     "docs/native.md",
+    "docs/store.md",
 ]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
