@@ -16,4 +16,5 @@ NB_MODULE(_native, module) {
   bind_speech_net(module);
   bind_speech_search(module);
   bind_speech_stream(module);
+  bind_induction(module);
 }

@@ -27,3 +27,5 @@ void bind_packed(nb::module_& module);
 void bind_speech_net(nb::module_& module);
 void bind_speech_search(nb::module_& module);
 void bind_speech_stream(nb::module_& module);
+void bind_induction(nb::module_& module);
+void bind_machines(nb::module_& module);  // into the submodule of bind_induction

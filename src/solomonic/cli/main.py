@@ -31,6 +31,7 @@ from solomonic.cli import (
     train,
     transcribe,
     update,
+    zip,
 )
 from solomonic.core import SolomonicError
 
@@ -55,6 +56,8 @@ app.command("compress")(compress.compress)
 app.command("inspect")(inspect.inspect)
 app.command("diff")(update.diff)
 app.command("patch")(update.patch)
+app.command("zip")(zip.zip_file)
+app.command("unzip")(zip.unzip_file)
 app.command("explain")(explain.explain)
 app.command("demo")(demo.demo)
 

@@ -10,6 +10,7 @@ from solomonic.core.errors import SolomonicError as SolomonicError
 from solomonic.core.errors import StorageError as StorageError
 from solomonic.core.errors import VocabularyError as VocabularyError
 from solomonic.core.files import write_whole as write_whole
+from solomonic.core.protocols import BitPredictor as BitPredictor
 from solomonic.core.protocols import Predictor as Predictor
 from solomonic.core.protocols import Scorer as Scorer
 from solomonic.core.protocols import Task as Task

@@ -8,7 +8,7 @@ mixture answer the same question.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,14 +62,56 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class Predictor(Protocol):
-    """A sequential predictor over a finite alphabet."""
+    """A sequential predictor over a finite alphabet: the one question that context trees, mixers,
+    bounded Solomonoff mixtures and trained models all answer (tests/contracts/test_predictor.py
+    holds the laws).
+    """
 
     alphabet: int
 
     def predict(self) -> np.ndarray:
-        """Probabilities of the next symbol, shape (alphabet,), float64, summing to 1."""
+        """Probabilities of the next symbol, shape (alphabet,), float64: each above 0, summing to 1.
+
+        Changes nothing: asked twice, it answers the same.
+        """
         ...
 
-    def update(self, symbol: int) -> None:
-        """Read the symbol that came."""
+    def update(self, symbol: int) -> float:
+        """Read the symbol that came; returns its cost in bits, -log2 predict()[symbol].
+
+        Raises:
+            VocabularyError: the symbol lies outside the alphabet; nothing was read.
+        """
+        ...
+
+    def fork(self) -> Self:
+        """A copy that goes its own way."""
+        ...
+
+    def state(self) -> bytes:
+        """All that was learned and read; what does not change (weights) is not in it."""
+        ...
+
+    def load(self, data: bytes) -> Self:
+        """A predictor of this one's kind and settings in the state `data`, to the last bit.
+
+        It is a method and not a constructor because settings, and the weights of a trained model,
+        are not part of a state.
+
+        Raises:
+            CheckpointError: the state is cut short, damaged, or of other settings.
+        """
+        ...
+
+
+@runtime_checkable
+class BitPredictor(Predictor, Protocol):
+    """A predictor of bytes that works bit by bit, the highest first, and can be asked so."""
+
+    def bit(self) -> float:
+        """Probability that the next bit is a one, between 0 and 1, neither included."""
+        ...
+
+    def learn(self, bit: int) -> None:
+        """Read one bit; eight of them are an `update`."""
         ...
