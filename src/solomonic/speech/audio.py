@@ -179,7 +179,9 @@ class PcmDecoder:
         whole = len(data) - len(data) % np.dtype(self._type).itemsize
         self._rest = data[whole:]
         samples = np.frombuffer(data[:whole], self._type).astype(np.float32)
-        return check_samples(samples * np.float32(self._scale))
+        with np.errstate(invalid="ignore"):  # a signalling NaN, which is refused below
+            samples *= np.float32(self._scale)
+        return check_samples(samples)
 
 
 def decode_pcm(data: bytes, encoding: str = "s16le") -> np.ndarray:

@@ -19,7 +19,10 @@ class SpeechConfig(Config):
         idle_seconds: how long a live stream may bring no audio ("idle_timeout").
         total_seconds: how long a stream may last on the clock ("stream_too_long").
         step_seconds: audio of all streams together that one step decodes. It bounds how long a
-            step takes, and so what an hour uploaded at once costs those who speak meanwhile.
+            step takes.
+        backlog_seconds: a stream with more audio than that waiting has sent it at once.
+        bulk_seconds: what such streams together get of a step in which others speak: the price of
+            an hour uploaded at once for those who speak meanwhile.
         share_seconds: audio of one stream that one step decodes, at least and at most.
         retry_seconds: after which a refused client is told to come again.
 
@@ -35,7 +38,9 @@ class SpeechConfig(Config):
     stall_seconds: float = 10.0
     idle_seconds: float = 60.0
     total_seconds: float = 4 * 3600.0
-    step_seconds: float = 10.0
+    step_seconds: float = 8.0
+    backlog_seconds: float = 1.0
+    bulk_seconds: float = 1.0
     share_seconds: tuple[float, float] = (0.06, 0.5)
     retry_seconds: int = 5
 

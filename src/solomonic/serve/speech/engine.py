@@ -212,20 +212,30 @@ class SpeechEngine:
 
     def _take(self) -> list["_Part"]:
         """A piece of every stream that is ready, within the bounds of a step; under the lock."""
-        ready = [s for s in self._ready if s.undelivered < self.config.max_events]
-        low, high = self.config.share_seconds
-        share = min(max(self.config.step_seconds / max(len(ready), 1), low), high)
-        most = max(int(self.config.step_seconds / share), 1)
+        limits, ready = self.config, list(self._ready)
         self._ready.clear()
-        for session in ready[most:]:
+        ready = [s for s in ready if s.undelivered < limits.max_events]
+        # Who has little waiting speaks now; who has much has sent it at once and can wait.
+        live = [s for s in ready if s.queued <= limits.backlog_seconds * s.rate]
+        bulk = [s for s in ready if s.queued > limits.backlog_seconds * s.rate]
+        parts = self._share(live, limits.step_seconds)
+        parts += self._share(bulk, limits.bulk_seconds if live else limits.step_seconds)
+        for part in parts:
+            if part.session.queue:
+                self._ready[part.session] = None  # behind those that waited
+        return parts
+
+    def _share(self, sessions: list[Session], seconds: float) -> list["_Part"]:
+        """A step's seconds among some streams; those that get nothing are the next one's first."""
+        low, high = self.config.share_seconds
+        share = min(max(seconds / max(len(sessions), 1), low), high)
+        most = max(int(seconds / share), 1)
+        for session in sessions[most:]:
             self._ready[session] = None
         parts = []
-        for session in ready[:most]:
+        for session in sessions[:most]:
             samples, came = _cut(session, share)
-            last = session.ending and not session.queue
-            parts.append(_Part(session, samples, came, last))
-            if session.queue:
-                self._ready[session] = None  # behind those that waited
+            parts.append(_Part(session, samples, came, session.ending and not session.queue))
         return parts
 
     def _step(self, parts: list["_Part"]) -> None:
