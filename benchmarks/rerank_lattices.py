@@ -10,7 +10,7 @@ limit of bytes, scores rounded), and `manifest.jsonl`, which `solomonic tune-rer
 import json
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,14 @@ def make_lattices(
     split: str,
     out: Path,
     words: Words | None = None,
+    only: Collection[int] | None = None,
 ) -> Path:
     """Recognise every recording of a split as one utterance; gives the new manifest.
 
     What is there already is not made again.
+
+    Args:
+        only: numbers of the recordings that are wanted; None: all.
     """
     if (out / MANIFEST).is_file():
         return out / MANIFEST
@@ -57,11 +61,11 @@ def make_lattices(
     rows, started = [], time.monotonic()
     utterances = read_manifest(manifest, split)
     for number, utterance in enumerate(utterances):
+        if only is not None and number not in only:
+            continue
         bias = None if words is None else PersonalWords(phrases=list(words(number)))
         result = recognizer.transcribe(utterance.audio, bias=bias, endpointing=False)
-        row = _write(result, utterance, out, number)
-        if row is not None:
-            rows.append(row)
+        rows.append(_write(result, utterance, out, number))
         if number % 100 == 99:
             print(f"{out.name}: {number + 1} in {time.monotonic() - started:.0f} s", flush=True)
     text = "".join(json.dumps(row) + "\n" for row in rows)
@@ -70,9 +74,10 @@ def make_lattices(
     return out / MANIFEST
 
 
-def _write(result: Result, utterance: Utterance, out: Path, number: int) -> dict | None:
+def _write(result: Result, utterance: Utterance, out: Path, number: int) -> dict[str, Any]:
     row = {
         "lattice": None,
+        "number": number,
         "text": normalise(utterance.text or ""),
         "one_best": result.text,
         "source": utterance.source,

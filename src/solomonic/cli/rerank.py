@@ -14,7 +14,7 @@ from solomonic.core import ConfigError, SolomonicError
 
 if TYPE_CHECKING:
     from solomonic.serve.lm.loaded import LoadedModel
-    from solomonic.serve.rescore import InternalLM, Memory, RerankConfig, Reranked, Reranker
+    from solomonic.serve.rescore import Memory, Reranked, Reranker
     from solomonic.serve.rescore.errors import SetErrors
     from solomonic.serve.rescore.tune import Tuned
     from solomonic.serve.store import Store
@@ -32,7 +32,9 @@ Weights = Annotated[
 ]
 Asr = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="The recogniser, for the weight internal_scale."),
+    typer.Option(
+        metavar="DIR|FILE", help="The recogniser, for the weight internal_scale (default: our own)."
+    ),
 ]
 
 
@@ -68,7 +70,7 @@ def rerank(
         raise ConfigError("--user and --store belong together: whose memory, and where it is kept.")
     if commit and user is None:
         raise ConfigError("--commit keeps words in a user's memory; add --user and --store.")
-    reranker = _reranker(lm, _settings(weights), asr)
+    reranker = _reranker(lm, weights, asr)
     failed = False
     with _Desk(reranker.lm, store, user) as desk:
         for path in lattices:
@@ -113,11 +115,12 @@ def tune_rerank(
             help="Which weights, with commas: lm_scale, word_bonus, bias_scale, memory_scale, "
             "internal_scale."
         ),
-    ] = "lm_scale,word_bonus",
+    ] = "lm_scale,word_bonus,internal_scale",
     asr: Asr = None,
     texts: Annotated[int, typer.Option(help="Sentences of a lattice that are compared.")] = 60,
     balance: Annotated[
-        bool, typer.Option("--balance/--no-balance", help="Small sets count more than by their errors.")
+        bool,
+        typer.Option("--balance/--no-balance", help="Small sets count for more."),
     ] = True,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal weights.")] = 0,
     mwer: Annotated[
@@ -136,6 +139,7 @@ def tune_rerank(
 
     Tune on other recordings than you test on: weights know their data.
     """
+    from solomonic.serve.rescore import load_internal
     from solomonic.serve.rescore.data import read_examples
     from solomonic.serve.rescore.tune import TuneConfig
     from solomonic.serve.rescore.tune import tune as find
@@ -149,10 +153,9 @@ def tune_rerank(
         seed=seed,
     )
     examples = read_examples(list(manifests), None if split == "all" else split, lattices)
-    start = _settings(weights)
-    if "internal_scale" in config.weights and asr is None:
-        raise ConfigError("internal_scale needs the recogniser's model; give --asr, or leave it.")
-    reranker = _reranker(lm, start, asr)
+    reranker = _reranker(lm, weights, asr)
+    if "internal_scale" in config.weights:
+        reranker.internal = reranker.internal or load_internal(asr)
     found = find(reranker, examples, config, _Progress("lattices scored"))
     _write(out, found, reranker, manifests)
     record: dict[str, Any] = {"written": [out], "settings": found.config.to_json()}
@@ -216,30 +219,12 @@ class _Progress:
             console.say(f"{done:,} of {total:,} {self._what}")
 
 
-def _settings(weights: Path | None) -> RerankConfig:
-    from solomonic.serve.rescore import RerankConfig
-
-    return RerankConfig() if weights is None else RerankConfig.load(weights)
-
-
-def _reranker(lm: Path | None, config: RerankConfig, asr: Path | None) -> Reranker:
+def _reranker(lm: Path | None, weights: Path | None, asr: Path | None) -> Reranker:
+    """As the options say."""
     from solomonic.serve.lm.loaded import load_lm
-    from solomonic.serve.rescore import Reranker
+    from solomonic.serve.rescore import load_reranker
 
-    internal = None if asr is None else _internal(asr)
-    return Reranker(load_lm(lm), config, internal)
-
-
-def _internal(asr: Path) -> InternalLM:
-    from solomonic.serve.rescore import InternalLM
-    from solomonic.speech.pretrained import load_speech_model
-
-    if asr.is_file():
-        raise ConfigError(
-            f"{asr} is a file; --asr takes the folder of a speech model, whose prediction network "
-            "is read."
-        )
-    return InternalLM(load_speech_model(asr))
+    return load_reranker(load_lm(lm), weights, asr)
 
 
 def _print(path: Path, found: Reranked, number: int, several: bool) -> None:
@@ -315,7 +300,7 @@ def _fine_tune(out: Path, found: Tuned, lm: Path | None, settings: dict[str, Any
     kept = [sheet for number, sheet in enumerate(found.sheets) if number % 10 != 9]
     held_out = found.sheets[9::10]
     config = MwerConfig(seed=settings["seed"])
-    task = MwerTask(model, tokenizer, kept, found.config, config, held_out)
+    task: Any = MwerTask(model, tokenizer, kept, found.config, config, held_out)
     run = TrainConfig(**{"eval_every": 25, "save_every": 50, **settings})
     result = train(task, run, out, progress=console.is_terminal())
     return {

@@ -173,7 +173,7 @@ def test_what_cannot_be_tuned() -> None:
         TuneConfig(weights=("speed",))
     with pytest.raises(ConfigError, match="no weight to tune"):
         TuneConfig(weights=())
-    with pytest.raises(ConfigError, match="give --asr"):
+    with pytest.raises(ConfigError, match="InternalLM"):
         tune(reranker, [one], TuneConfig(weights=("internal_scale",)))
     with pytest.raises(ConfigError, match="add 'before'"):
         tune(reranker, [one], TuneConfig(weights=("memory_scale",)))

@@ -2,6 +2,8 @@
 
 from solomonic.serve.rescore.config import RerankConfig as RerankConfig
 from solomonic.serve.rescore.internal import InternalLM as InternalLM
+from solomonic.serve.rescore.loading import load_internal as load_internal
+from solomonic.serve.rescore.loading import load_reranker as load_reranker
 from solomonic.serve.rescore.memory import Memory as Memory
 from solomonic.serve.rescore.reranker import Hit as Hit
 from solomonic.serve.rescore.reranker import Hypothesis as Hypothesis

@@ -95,12 +95,22 @@ class WordCache:
         return self._ready().times.get(word)
 
     def names(self, most: int = 100, least: float = _NAME) -> list[str]:
-        """Words that were surprising, the latest first: worth giving to the recogniser."""
+        """Surprising words, neighbours as one phrase, the latest first: what the recogniser had
+        better listen for.
+
+        Args:
+            least: nats of surprise; neighbours of such a word need half of it.
+        """
         found: dict[str, None] = {}
         for one in reversed(self.said):
-            for word, surprise in zip(one.words, one.surprise, strict=True):
-                if surprise >= least:
-                    found.setdefault(word)
+            run: list[tuple[str, float]] = []
+            for word, surprise in [*zip(one.words, one.surprise, strict=True), ("", 0.0)]:
+                if surprise >= least / 2:
+                    run.append((word, surprise))
+                    continue
+                if any(nats >= least for _, nats in run):
+                    found.setdefault(" ".join(word for word, _ in run))
+                run = []
         return list(found)[:most]
 
     def to_json(self) -> dict[str, Any]:

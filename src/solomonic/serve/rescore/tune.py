@@ -15,6 +15,7 @@ from solomonic.core import Config, ConfigError, DataError, require
 from solomonic.serve.rescore.config import RerankConfig
 from solomonic.serve.rescore.data import Example
 from solomonic.serve.rescore.errors import SetErrors, memory_of, word_edits
+from solomonic.serve.rescore.memory import Memory
 from solomonic.serve.rescore.reranker import Reranker
 from solomonic.speech.lattice import oracle
 
@@ -125,13 +126,19 @@ def tune(
     return Tuned(reranker.config, table(sheets, reranker.config, unheard), sheets)
 
 
-def collect(reranker: Reranker, example: Example, texts: int) -> Sheet:
-    """The `texts` best sentences of a lattice by itself, and as many by the present weights."""
+def collect(
+    reranker: Reranker, example: Example, texts: int, memory: Memory | None = None
+) -> Sheet:
+    """The `texts` best sentences of a lattice by itself, and as many by the present weights.
+
+    Args:
+        memory: of the user; None: what the example says.
+    """
     lattice = example.lattice
     if lattice is None:
         raise DataError(f"{example.name} is no lattice; nothing was heard.")
     wide = Reranker(reranker.lm, reranker.config.replace(texts=texts), reranker.internal)
-    tree = wide.tree(memory_of(reranker, example))
+    tree = wide.tree(memory or memory_of(reranker, example))
     # At least: what the search finds besides is among them.
     hypotheses = [
         one for one, _ in wide.score(lattice, wide.candidates(lattice, tree, texts), tree)
@@ -243,7 +250,9 @@ def _check(reranker: Reranker, examples: Sequence[Example], config: TuneConfig) 
     if not any(example.reference for example in examples):
         raise DataError("no reference has a word, so there are no errors to count.")
     if "internal_scale" in config.weights and reranker.internal is None:
-        raise ConfigError("internal_scale needs the recogniser's model; give --asr, or leave it.")
+        raise ConfigError(
+            "internal_scale needs the recogniser's model; give `InternalLM`, or leave it."
+        )
     if "memory_scale" in config.weights and not any(example.before for example in examples):
         raise ConfigError(
             "memory_scale cannot be tuned where nobody has said anything before; add 'before' to "
