@@ -28,7 +28,9 @@ def test_a_text_streams_and_is_mapped(fake: Open, state: State, size: str) -> No
     assert 0 <= body["temperature"] <= 2
     tokens = page.locator("#map .token-text").all_text_contents()
     assert "".join(tokens) == PROMPT + STORY
-    assert page.locator("#map rect.kept").count() == 6 + 8 + 4  # all slots of the three layers
+    assert (
+        page.locator("#map .strip rect.kept").count() == 6 + 8 + 4
+    )  # all slots of the three layers
     assert overflow(page) <= 0
     watched.check()
 
@@ -39,20 +41,20 @@ def test_the_map_goes_back_in_time(fake: Open) -> None:
     page.fill("#prompt", PROMPT + STORY)
     page.click("#map-now")
     page.wait_for_selector("#map .token")
-    kept = page.locator("#map rect.kept").count()
+    kept = page.locator("#map .strip rect.kept").count()
     page.locator("#map-time").focus()
     page.keyboard.press("Home")
-    assert page.locator("#map rect.kept").count() == 0
+    assert page.locator("#map .strip rect.kept").count() == 0
     assert page.locator("#map .token.unread").count() == page.locator("#map .token").count() - 1
     page.keyboard.press("End")
-    assert page.locator("#map rect.kept").count() == kept
+    assert page.locator("#map .strip rect.kept").count() == kept
     page.locator('#map .token[tabindex="0"]').focus()
     page.keyboard.press("ArrowRight")
     told = page.inner_text("#map .inspector")
     assert "token 1" in told
     assert "layer 3" in told
     page.click("#map .layer-chip >> nth=0")
-    assert page.locator("#map rect.kept").count() == kept - 6
+    assert page.locator("#map .strip rect.kept").count() == kept - 6
     page.click("#map summary")
     assert page.locator("#map tbody tr").count() == page.locator("#map .token").count()
     watched.check()
