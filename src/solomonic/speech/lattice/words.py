@@ -183,7 +183,7 @@ class _Graph:
                         raise _TooManyError
                     total = way.total + self.acoustic[arc] + self.bias[arc]
                     if total + self.after[self.targets[arc]] >= least:
-                        self._follow(arc, key, way._replace(total=total), waiting, found)
+                        self._follow(arc, key, way, total, waiting, found)
         return [
             Arc(
                 start, target, text, way.acoustic, way.bias, (way.first, way.last) if text else None
@@ -196,17 +196,19 @@ class _Graph:
         arc: int,
         key: _Key,
         way: _Way,
+        total: float,
         waiting: dict[int, dict[_Key, _Way]],
         found: dict[tuple[int, str], _Way],
     ) -> None:
         """Take one arc where the mode allows it, and note a word that is complete after it.
 
-        `way.total` has the arc's scores already.
+        Args:
+            total: of the way with the arc's scores.
         """
         piece, target = self.texts[arc], self.targets[arc]
         marked, letters = piece.startswith(WORD_MARK), piece.removeprefix(WORD_MARK)
         way = _Way(
-            way.total,
+            total,
             way.acoustic + self.acoustic[arc],
             way.bias + self.bias[arc],
             *self._span(arc, way, spoken=bool(letters)),
