@@ -14,11 +14,18 @@ from serve_app import Running, running
 from serve_lm import ENGINES, tiny_lm
 from solomonic.serve.config import ServeConfig
 
-EXAMPLES = 12
+EXAMPLES = 10
 OWN = (
     "/health", "/ready", "/metrics", "/v1/models", "/v1/models/{model}", "/v1/completions",
     "/v1/chat/completions", "/v1/memory_map",
 )  # fmt: skip
+
+CONTENT = (
+    "/v1/audio/transcriptions", "/v1/lattices", "/v1/users/me", "/v1/users/me/phrases",
+    "/v1/users/me/utterances",
+)  # fmt: skip
+"""Bodies here have contents that no schema describes, audio and lattices and words that can be
+heard, so that what fits the schema may still be refused."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +46,7 @@ def document(served: Running) -> dict[str, Any]:
 
 
 def test_every_route_is_in_the_document_with_its_errors(document: dict[str, Any]) -> None:
-    assert set(OWN) <= set(document["paths"])
+    assert set(OWN + CONTENT) == set(document["paths"])
     for path in OWN:
         for operation in document["paths"][path].values():
             assert "422" not in operation["responses"] and operation["operationId"]
@@ -67,10 +74,12 @@ def test_the_document_names_the_key_where_there_must_be_one(tmp_path: Path) -> N
     store.close()
 
 
-@pytest.mark.parametrize("path", OWN)
+@pytest.mark.parametrize("path", OWN + CONTENT)
 def test_schemathesis_finds_nothing(served: Running, document: dict[str, Any], path: str) -> None:
     schema = schemathesis.openapi.from_dict(document)
     schema.config.update(base_url=served.url)
+    checks = [check for check in CHECKS.get_all()
+              if path in OWN or check.__name__ != "positive_data_acceptance"]  # fmt: skip
     for result in schema.include(path=path).get_all_operations():
         operation = result.ok()
 
@@ -82,7 +91,7 @@ def test_schemathesis_finds_nothing(served: Running, document: dict[str, Any], p
         @schemathesis_given(operation)
         def check(case: schemathesis.Case) -> None:
             answer = case.call(timeout=60)
-            case.validate_response(answer, checks=CHECKS.get_all())
+            case.validate_response(answer, checks=checks)
 
         check()
 

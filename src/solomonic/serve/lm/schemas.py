@@ -11,6 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypeAliasType
 
 MOST = 2**31 - 1
+EXACT = 2**53 - 1
+"""The largest whole number that every JSON reader has exactly."""
 
 
 def _whole(value: Any) -> Any:
@@ -58,7 +60,7 @@ class Sampling(Strict):
     top_k: Annotated[int, Field(ge=0, le=MOST), WHOLE] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(ge=0.1, le=10)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63), WHOLE] | None = None
+    seed: Annotated[int, Field(ge=-EXACT, le=EXACT), WHOLE] | None = None
     n: Choices | None = None
     stop: StopString | Annotated[list[StopString], Field(max_length=4)] | None = None
     stream: bool | None = None
