@@ -36,6 +36,12 @@ _Model = Annotated[
     ),
 ]
 _Sparsity = Annotated[float | None, typer.Option(help="Share of the weights that become zero.")]
+_Pattern = Annotated[
+    str | None, typer.Option(help="Of the zeros: vec16 (default), 2:4 or unstructured.")
+]
+_Calibrate = Annotated[
+    bool, typer.Option("--calibrate", help="Only look at --data, do not train: a minute.")
+]
 _Data = Annotated[
     list[str] | None,
     typer.Option(
@@ -50,15 +56,11 @@ def compress(
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, such as m.solo.")],
     bits: Annotated[int | None, typer.Option(help="8, 6, 5 or 4 a weight (default: 4).")] = None,
     sparsity: _Sparsity = None,
-    pattern: Annotated[
-        str | None, typer.Option(help="Of the zeros: vec16 (default), 2:4 or unstructured.")
-    ] = None,
+    pattern: _Pattern = None,
     data: _Data = None,
     dev: Annotated[list[str] | None, typer.Option(help="Manifest or text to hold out.")] = None,
     noise: Annotated[str | None, typer.Option(help="Manifest of noise to train against.")] = None,
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Only look at --data, do not train: a minute.")
-    ] = False,
+    calibrate: _Calibrate = False,
     run: Annotated[
         Path | None, typer.Option(help="Folder of the training run (default: beside --out).")
     ] = None,
@@ -84,25 +86,21 @@ def compress(
         given["pattern"] = "vec16"
     given |= console.parse_settings(settings or [])
     _check_options(out, data, calibrate, steps, minutes, resume)
+    folder = _beside(out, run)
     if _is_language_model(model):
         from solomonic.cli.compress_language import compress_language
 
-        if noise is not None:
-            raise ConfigError(f"{model} is a language model, which hears no noise; leave it out.")
         compress_language(
-            model, out, _beside(out, run), given,
-            data=data, dev=dev, calibrate=calibrate, minutes=minutes, device=device,
-            resume=resume, json=json,
+            model, out, folder, given, data=data, dev=dev, noise=noise, calibrate=calibrate,
+            minutes=minutes, device=device, resume=resume, json=json,
         )  # fmt: skip
         return
     whole = _load(model)
     if not data or calibrate:
-        config = CompressRun().changed(given)
         source = _data(data, dev, noise) if data else None
-        matrices = _at_once(config, whole, source, _beside(out, run))
+        matrices = _at_once(CompressRun().changed(given), whole, source, folder)
         _report(whole, whole, matrices, out, None, json)
         return
-    folder = _beside(out, run)
     going_on = has_run(folder, resume)
     given |= budget(minutes, steps, None if going_on else WARMUP)
     config = stored_or_new(folder, going_on, model, given, CompressRun, _FIXED)

@@ -32,6 +32,7 @@ def compress_language(
     *,
     data: list[str] | None,
     dev: list[str] | None,
+    noise: str | None,
     calibrate: bool,
     minutes: float | None,
     device: str,
@@ -44,6 +45,8 @@ def compress_language(
     from solomonic.lm.pretrained import load_pretrained
     from solomonic.recipes.compress_language import LanguageCompressRun
 
+    if noise is not None:
+        raise ConfigError(f"{source} is a language model, which hears no noise; leave it out.")
     model, tokenizer = load_pretrained(source)
     result = None
     if not data or calibrate:
