@@ -11,17 +11,21 @@ import random
 import resource
 import shutil
 import signal
+import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from solomonic.core import StorageError, files
-from solomonic.serve.store import StoreConfig, Utterance, open_store
+from solomonic.core import DataError, StorageError
+from solomonic.serve.store import StoreConfig, Utterance, open_store, statements
+from solomonic.serve.store.database import Database
 from solomonic.serve.store.sql import SqlStore
+from solomonic.serve.store.states import StateFiles
 
 SPEAKER = Path(__file__).with_name("speaker.py")
 KILLS = int(os.environ.get("SOLOMONIC_KILLS", "3"))
@@ -150,18 +154,164 @@ def test_a_second_opening_leaves_the_files_of_a_commit_that_is_under_way(
     store = open_store(path)
     code = "import sys; from solomonic.serve.store import *; open_store(sys.argv[1]).close()"
     opened: list[subprocess.Popen] = []
-    write = files.write_whole
+    adopt = StateFiles.adopt
 
-    def slow(target: Path, data: bytes) -> None:
-        write(target, data)
+    def slow(files: StateFiles, *arguments) -> None:
+        adopt(files, *arguments)
         opened.append(subprocess.Popen([sys.executable, "-c", code, str(path)]))
         with pytest.raises(subprocess.TimeoutExpired):
             opened[0].wait(3)  # it cannot pass while this transaction runs
 
-    monkeypatch.setattr("solomonic.serve.store.states.write_whole", slow)
+    monkeypatch.setattr(StateFiles, "adopt", slow)
     store.commit("ana", Utterance("a"), state=state(1), fingerprint="model-a")
     assert opened[0].wait(60) == 0
     assert store.memory("ana").state == state(1)
+    store.close()
+
+
+def test_a_sweep_that_meets_a_file_without_a_name_yet_harms_no_commit(
+    tmp_path: Path, state, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s.db"
+    store = open_store(path)
+    stage = StateFiles.stage
+    swept: list[int] = []
+
+    def slow(files: StateFiles, data: bytes) -> str | None:
+        name = stage(files, data)
+        before = len(files_of(path))
+        open_store(path).close()
+        swept.append(before - len(files_of(path)))
+        return name
+
+    monkeypatch.setattr(StateFiles, "stage", slow)
+    store.commit("ana", Utterance("a"), state=state(1), fingerprint="model-a")
+    assert swept == [1]
+    assert store.memory("ana").state == state(1)
+    assert files_of(path) == named(store)
+    store.close()
+
+
+@pytest.mark.parametrize("place", ["memory", "sqlite"], indirect=True)
+def test_changes_that_come_together_are_committed_together_and_fail_alone(
+    store: SqlStore, state, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits: list[int] = []
+    transact = Database._transact
+
+    def counted(database: Database, batch: list) -> None:
+        commits.append(len(batch))
+        transact(database, batch)
+
+    monkeypatch.setattr(Database, "_transact", counted)
+    holding, released = threading.Event(), threading.Event()
+
+    def hold(*_: object) -> None:
+        holding.set()
+        assert released.wait(60)
+
+    outcomes: dict[int, object] = {}
+
+    def speak(index: int) -> None:
+        def work(connection, changes) -> int:
+            row = statements.touch(connection, f"user-{index}")
+            if index % 4 == 3:
+                raise DataError(f"number {index}")
+            if index % 2:
+                changes.put(connection, row.id, row.revision, "model-a")
+            return row.revision
+
+        try:
+            outcomes[index] = store.write(work, state(index))
+        except DataError as error:
+            outcomes[index] = str(error)
+
+    threads = [threading.Thread(target=store.write, args=(hold,))]
+    threads[0].start()
+    assert holding.wait(60)
+    threads += [threading.Thread(target=speak, args=(index,)) for index in range(12)]
+    for thread in threads[1:]:
+        thread.start()
+    while len(store._database._queue) < 12:
+        time.sleep(0.01)
+    released.set()
+    for thread in threads:
+        thread.join()
+    assert commits == [1, 12]
+    wrong = {index: f"number {index}" for index in (3, 7, 11)}
+    assert outcomes == dict.fromkeys(range(12), 1) | wrong
+    good = [f"user-{index}" for index in range(12) if index not in wrong]
+    assert store.users() == sorted(good)
+    for index in (1, 5, 9):
+        assert store.memory(f"user-{index}").state == state(index)
+    if store.files:
+        assert set(os.listdir(store.files.folder)) == named(store)
+
+
+def test_one_commit_that_fails_for_all_is_told_to_all(
+    tmp_path: Path, state, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(tmp_path / "s.db")
+    errors: list[BaseException] = []
+    holding, released = threading.Event(), threading.Event()
+
+    def hold(*_: object) -> None:
+        holding.set()
+        assert released.wait(60)
+
+    def speak(index: int) -> None:
+        try:
+            data = state(index)
+            store.commit(f"user-{index}", Utterance("a"), state=data, fingerprint="model-a")
+        except StorageError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=store.write, args=(hold,))]
+    threads[0].start()
+    assert holding.wait(60)
+    threads += [threading.Thread(target=speak, args=(index,)) for index in range(5)]
+    for thread in threads[1:]:
+        thread.start()
+    while len(store._database._queue) < 5:
+        time.sleep(0.01)
+
+    ends: list[int] = []
+
+    def full() -> None:
+        ends.append(1)
+        if len(ends) > 1:  # the first end is that of `hold`
+            raise StorageError("the disk is full")
+
+    store._database.before_commit = full
+    released.set()
+    for thread in threads:
+        thread.join()
+    assert len(errors) == 5
+    assert len({id(error) for error in errors}) == 5
+    assert store.users() == [] and files_of(tmp_path / "s.db") == set()
+    assert store.files is not None
+    store._database.before_commit = store.files.settle
+    assert store.commit("user-1", Utterance("b")) == 1
+    store.close()
+
+
+def test_a_change_that_waited_too_long_does_not_happen_later(tmp_path: Path, state) -> None:
+    store = open_store(tmp_path / "s.db", StoreConfig(timeout=0.3))
+    holding, released = threading.Event(), threading.Event()
+
+    def hold(*_: object) -> None:
+        holding.set()
+        assert released.wait(60)
+
+    thread = threading.Thread(target=store.write, args=(hold,))
+    thread.start()
+    assert holding.wait(60)
+    with pytest.raises(StorageError, match="took longer"):
+        store.commit("ana", Utterance("late"), state=state(1), fingerprint="model-a")
+    released.set()
+    thread.join()
+    store.commit("bo", Utterance("a"))
+    assert store.users() == ["bo"] and files_of(tmp_path / "s.db") == set()
     store.close()
 
 
@@ -255,16 +405,20 @@ def test_a_limit_on_file_sizes_reads_like_a_full_disk(tmp_path: Path, state) -> 
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EACCES])
+@pytest.mark.parametrize("what", ["file", "folder"])
 def test_a_state_that_cannot_be_written_takes_its_utterance_back(
-    error: int, tmp_path: Path, state, monkeypatch: pytest.MonkeyPatch
+    what: str, error: int, tmp_path: Path, state, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_store(tmp_path / "s.db", StoreConfig(max_utterances=2))
     for text in ("a", "b"):
         store.commit("ana", Utterance(text), state=state(1), fingerprint="model-a")
     before = store.memory("ana")
+    fsync = os.fsync
 
-    def fail(*_: object) -> None:
-        raise OSError(error, os.strerror(error))
+    def fail(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode) == (what == "folder"):
+            raise OSError(error, os.strerror(error))
+        fsync(handle)
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(StorageError, match="cannot write"):

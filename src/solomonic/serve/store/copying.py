@@ -52,11 +52,10 @@ def _copy_user(memory: UserMemory, target: SqlStore) -> bool:
         if memory.phrases:
             statements.write_phrases(connection, user_id, list(memory.phrases))
         if memory.state is not None:
-            revision = memory.state_revision
-            files.put(connection, user_id, revision, memory.state, memory.fingerprint)
+            files.put(connection, user_id, memory.state_revision, memory.fingerprint)
         return True
 
-    copied = target.write(work)
+    copied = target.write(work, memory.state)
     if not copied and target.memory(memory.user, last=None) != memory:
         raise DataError(
             f"{target.place} already has another record of a user that is to be copied; delete "

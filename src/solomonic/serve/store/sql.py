@@ -111,10 +111,10 @@ class SqlStore:
             statements.add_utterances(connection, row.id, [added])
             statements.forget(connection, row, most, most_bytes)
             if state is not None:
-                files.put(connection, row.id, row.revision, state, fingerprint)
+                files.put(connection, row.id, row.revision, fingerprint)
             return row.revision
 
-        return self.write(work)
+        return self.write(work, state)
 
     def set_phrases(self, user: str, phrases: Sequence[str]) -> None:
         """See `Store.set_phrases`."""
@@ -197,10 +197,14 @@ class SqlStore:
         self._usable()
         return self._database.read(work)
 
-    def write(self, work: "Callable[[Connection, Changes], T]") -> T:
-        """Run `work` as one transaction; files come before it is committed and go after it."""
+    def write(self, work: "Callable[[Connection, Changes], T]", state: bytes | None = None) -> T:
+        """Run `work` as one transaction; files come before it is committed and go after it.
+
+        Args:
+            state: what `work` will `put`.
+        """
         self._usable()
-        changes = Changes(self.files)
+        changes = Changes(self.files, state)
         result = self._database.write(lambda c: work(c, changes), changes.take_back)
         changes.discard()
         if self._database.unsure:
@@ -215,6 +219,7 @@ class SqlStore:
         if self.files:
             prepare(self._database)
             self.files.prepare()
+            self._database.before_commit = self.files.settle
         self._database.write(lambda connection: migrate(connection, self.place))
         self._sweep()
         try:
@@ -245,17 +250,23 @@ class SqlStore:
 
 
 class Changes:
-    """State files of one transaction: written before its end, or without use after it."""
+    """The state of one transaction: its file is there before its end, the former goes after it.
 
-    def __init__(self, files: StateFiles | None) -> None:
+    Raises:
+        StorageError: the disk is full or cannot be written.
+    """
+
+    def __init__(self, files: StateFiles | None, state: bytes | None = None) -> None:
         self._files = files
+        self._state = state
+        self._staged = files.stage(state) if files and state is not None else None
         self.written: list[str] = []
         self.replaced: list[str] = []
 
-    def put(
-        self, connection: Connection, user_id: int, revision: int, state: bytes, fingerprint: str
-    ) -> None:
-        """Store a state in the place of the user's one before."""
+    def put(self, connection: Connection, user_id: int, revision: int, fingerprint: str) -> None:
+        """Store the state in the place of the user's one before."""
+        state = self._state
+        assert state is not None
         values: dict[str, Any] = {
             "revision": revision,
             "fingerprint": fingerprint,
@@ -268,7 +279,7 @@ class Changes:
             self.replaced += statements.state_files(connection, user_id)
             values["file"] = file_name(user_id, revision, state)
             self.written.append(values["file"])
-            self._files.write(values["file"], state)
+            self._files.adopt(self._staged, values["file"], state)
         statements.upsert(connection, STATES, {"user_id": user_id}, values)
 
     def take_back(self) -> None:
@@ -276,10 +287,16 @@ class Changes:
         self._remove(self.written)
         self.written.clear()
         self.replaced.clear()
+        self._drop_staged()
 
     def discard(self) -> None:
         """The transaction happened: its former files are of no use."""
         self._remove(self.replaced)
+        self._drop_staged()  # there where nothing was put
+
+    def _drop_staged(self) -> None:
+        if self._staged is not None:
+            self._remove([self._staged])
 
     def _remove(self, names: list[str]) -> None:
         if self._files:

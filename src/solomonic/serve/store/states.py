@@ -5,10 +5,10 @@ every change twice, VACUUM all of it). PostgreSQL is for several machines, which
 but the database; there a state commits, replicates and is backed up with its row.
 """
 
-import dataclasses
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,15 +21,18 @@ UNFINISHED = ".unfinished-"  # what core.files.write_whole calls a file in the m
 HEADER_LIMIT = 16 << 20  # bytes; more is no header of ours
 
 
-@dataclasses.dataclass(frozen=True)
 class StateFiles:
-    """A folder of state files, each written once under a name of its own and never changed.
+    """A folder of state files, each written once and never changed.
 
-    A file is written within the transaction whose row names it, and the sweep runs in one too:
-    as these take turns, the sweep never meets a file that is about to be named.
+    The bytes are put on the disk first, as the sweep of another process may meet them, under a
+    name that says so. Within the transaction whose row names it the file gets its own name; the
+    sweep runs in a transaction too, and as these take turns, it never meets a file that is named
+    but has no row yet.
     """
 
-    folder: Path
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._unsynced = False
 
     def prepare(self) -> None:
         """Make the folder, for its owner's eyes only (StorageError where this fails)."""
@@ -41,10 +44,42 @@ class StateFiles:
                 "place where the server may write."
             ) from error
 
-    def write(self, name: str, data: bytes) -> None:
-        """Put a file on the disk, its name included, before the row that names it."""
+    def stage(self, data: bytes) -> str | None:
+        """Put bytes on the disk; the name to give to `adopt`, None where a sweep came between.
+
+        Raises:
+            StorageError: the disk is full or cannot be written.
+        """
+        name = UNFINISHED + uuid.uuid4().hex
+        try:
+            write_whole(self.folder / name, data)
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
+            raise
+        return name
+
+    def adopt(self, staged: str | None, name: str, data: bytes) -> None:
+        """Give staged bytes their name; within a transaction that calls `settle` at its end."""
+        self._unsynced = True
+        if staged is not None:
+            try:
+                os.replace(self.folder / staged, self.folder / name)
+                return
+            except FileNotFoundError:
+                pass  # swept: written again below, where no sweep can run
+            except OSError as error:
+                raise StorageError(
+                    f"a state file in {self.folder} cannot be named ({error.strerror}); free some "
+                    "space and try again."
+                ) from error
         write_whole(self.folder / name, data)
-        self.sync()
+
+    def settle(self) -> None:
+        """Wait until new names are on the disk, before the rows that name them are committed."""
+        if self._unsynced:
+            self.sync()
+            self._unsynced = False
 
     def read(self, name: str) -> bytes:
         """The bytes of a file (FileNotFoundError when a newer commit has removed it)."""
@@ -90,11 +125,16 @@ class StateFiles:
         """Wait until the disk knows which files there are."""
         if os.name != "posix":  # elsewhere folders cannot be opened
             return
-        handle = os.open(self.folder, os.O_RDONLY)
         try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+            handle = os.open(self.folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {self.folder} ({error.strerror}); check the disk."
+            ) from error
 
 
 def file_name(user_id: int, revision: int, data: bytes) -> str:
