@@ -1,6 +1,7 @@
 """OpenAI's /v1/audio/transcriptions: a recording in, its text out, in OpenAI's formats."""
 
 import asyncio
+import dataclasses
 import json
 import zlib
 from collections.abc import AsyncIterator
@@ -25,6 +26,7 @@ from solomonic.speech.result import Result, join
 router = APIRouter()
 ALIASES = ("whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe")
 """Models that clients ask for who know no other; they get this server's."""
+LONGEST_PROMPT = 10_000
 _decoding = ThreadPoolExecutor(2, "solomonic-audio")
 _FORMATS = {
     200: {
@@ -40,17 +42,38 @@ _FORMATS = {
 }
 
 
-@router.post(
-    "/v1/audio/transcriptions",
-    tags=["speech"],
-    summary="The text of a recording",
-    response_class=Response,
-    responses=_FORMATS | BODY | errors(404),
-)
-async def transcribe(
-    request: Request,
-    client: Annotated[Client, Depends(require_client)],
-    file: Annotated[UploadFile, File(description="WAV, FLAC, Ogg, MP3, ...")],
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """The fields of the form besides the recording."""
+
+    model: str
+    language: str
+    prompt: str
+    form: str
+    granularities: list[str]
+    stream: bool
+
+    def check(self, services: Services) -> None:
+        """Raises HttpError where they do not fit the server or each other."""
+        if self.model not in (services.asr_name, *ALIASES):
+            raise HttpError(
+                404, "model_not_found",
+                f"this server's recogniser is '{services.asr_name}'; /v1/models lists what there "
+                "is.", param="model",
+            )  # fmt: skip
+        if not (2 <= len(self.language) <= 16 and self.language.replace("-", "").isalnum()):
+            raise HttpError(
+                400, "invalid_value", "language is a tag such as 'en'; leave it out.",
+                param="language",
+            )  # fmt: skip
+        if self.granularities and self.form != "verbose_json":
+            raise HttpError(
+                400, "invalid_value", "times need response_format=verbose_json.",
+                param="timestamp_granularities",
+            )  # fmt: skip
+
+
+def wanted(
     model: Annotated[str, Form(description="Of /v1/models, or whisper-1.")],
     language: Annotated[str, Form(description="Echoed; the model decides what it hears.")] = "en",
     prompt: Annotated[str, Form(description="Personal words, between commas.")] = "",
@@ -64,15 +87,39 @@ async def transcribe(
         list[Literal["word", "segment"]] | None, Form(alias="timestamp_granularities[]")
     ] = None,
     stream: Annotated[bool, Form()] = False,
+) -> Wanted:
+    """The form as OpenAI names its fields."""
+    return Wanted(
+        model=model,
+        language=language,
+        prompt=prompt[:LONGEST_PROMPT],
+        form=response_format,
+        granularities=[str(one) for one in granularities or ()],
+        stream=stream,
+    )
+
+
+@router.post(
+    "/v1/audio/transcriptions",
+    tags=["speech"],
+    summary="The text of a recording",
+    response_class=Response,
+    responses=_FORMATS | BODY | errors(404),
+)
+async def transcribe(
+    request: Request,
+    client: Annotated[Client, Depends(require_client)],
+    file: Annotated[UploadFile, File(description="WAV, FLAC, Ogg, MP3, ...")],
+    asked: Annotated[Wanted, Depends(wanted)],
 ) -> Response:
     """Any format that libsndfile reads. `prompt` is read as personal words, not as text before."""
     services = services_of(request)
     refuse_audio(services)
-    _check(services, model, language, granularities, response_format)
+    asked.check(services)
     session = await open_stream(
-        services, client, prompt_phrases(prompt[:10_000]), endpointing=True, live=False
+        services, client, prompt_phrases(asked.prompt), endpointing=True, live=False
     )
-    if stream:
+    if asked.stream:
         sent = _events(request, services, session, file)
         return StreamingResponse(sent, media_type="text/event-stream")
     found: list[Result] = []
@@ -83,31 +130,7 @@ async def transcribe(
         raise _failed(error) from error
     finally:
         await session.close()
-    return _answer(join(found), session.heard, language, response_format, granularities)
-
-
-def _check(
-    services: Services,
-    model: str,
-    language: str,
-    granularities: list[Any] | None,
-    response_format: str,
-) -> None:
-    if model not in (services.asr_name, *ALIASES):
-        raise HttpError(
-            404, "model_not_found",
-            f"this server's recogniser is '{services.asr_name}'; /v1/models lists what there is.",
-            param="model",
-        )  # fmt: skip
-    if not (2 <= len(language) <= 16 and language.replace("-", "").isalnum()):
-        raise HttpError(
-            400, "invalid_value", "language is a tag such as 'en'; leave it out.", param="language"
-        )
-    if granularities and response_format != "verbose_json":
-        raise HttpError(
-            400, "invalid_value", "times need response_format=verbose_json.",
-            param="timestamp_granularities",
-        )  # fmt: skip
+    return _answer(join(found), session.heard, asked)
 
 
 async def _heard(
@@ -179,31 +202,29 @@ def _failed(error: StreamFailed) -> HttpError:
     return HttpError(status, error.code, str(error), retry_after=5 if status == 503 else None)
 
 
-def _answer(
-    result: Result, seconds: float, language: str, form: str, granularities: list[Any] | None
-) -> Response:
-    if form == "text":
+def _answer(result: Result, seconds: float, asked: Wanted) -> Response:
+    if asked.form == "text":
         return PlainTextResponse(result.text + "\n")
-    if form == "srt":
+    if asked.form == "srt":
         return PlainTextResponse(result.to_srt(), media_type="application/x-subrip")
-    if form == "vtt":
+    if asked.form == "vtt":
         return PlainTextResponse(to_vtt(result), media_type="text/vtt")
     usage = {"type": "duration", "seconds": round(seconds, 3)}
-    if form == "json":
+    if asked.form == "json":
         return JSONResponse({"text": result.text, "usage": usage})
     plain: dict[str, Any] = {
         "task": "transcribe",
-        "language": language,
+        "language": asked.language,
         "duration": round(seconds, 3),
         "text": result.text,
         "usage": usage,
     }
-    if "word" in (granularities or ()):
+    if "word" in asked.granularities:
         plain["words"] = [
             {"word": word.text, "start": round(word.start, 3), "end": round(word.end, 3)}
             for word in result.words
         ]
-    if "segment" in (granularities or ("segment",)):
+    if "segment" in (asked.granularities or ("segment",)):
         parts = result.utterances or ((result,) if result.text else ())
         plain["segments"] = [_segment(number, part) for number, part in enumerate(parts)]
     return JSONResponse(plain)
