@@ -25,6 +25,7 @@ NAMES = {
     "personal_words": "names never heard in training, by search and by attention (half an hour)",
     "updates": "bytes of exact updates against bsdiff and zstd (half an hour, fine-tunes included)",
     "updates_words": "new words in an update of 2%, against training all weights (ten minutes)",
+    "rerank": "reranking on all test sets, and 100 names said twice (half an hour)",
     "store": "the store of users: commits a second and reading with 1,000 users (five minutes)",
     "serve_load": "50 people speaking to one server, slow clients, a peer (five minutes)",
     "language": "bits per byte at equal parameters and tokens (hours; needs ../shared/data)",

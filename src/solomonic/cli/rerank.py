@@ -37,6 +37,28 @@ Asr = Annotated[
     ),
 ]
 
+_Manifests = Annotated[
+    list[Path],
+    typer.Argument(metavar="MANIFEST...", help="JSONL of lattices and texts, or their folders."),
+]
+_Lattices = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Lattices of manifests that name recordings.")
+]
+_Tune = Annotated[
+    str,
+    typer.Option(
+        help="Which weights, with commas: lm_scale, word_bonus, internal_scale, bias_scale, "
+        "memory_scale."
+    ),
+]
+_Balance = Annotated[
+    bool, typer.Option("--balance/--no-balance", help="Small sets count for more.")
+]
+_Mwer = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Fine-tune the model for fewer word errors, into here."),
+]
+
 
 def rerank(
     lattices: Annotated[
@@ -93,42 +115,18 @@ def rerank(
 
 
 def tune_rerank(
-    manifests: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="MANIFEST...", help="JSONL of lattices and texts, or their folders."
-        ),
-    ],
+    manifests: _Manifests,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file of weights to write (.json).")],
     lm: Lm = None,
-    lattices: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Lattices of manifests that name recordings."),
-    ] = None,
+    lattices: _Lattices = None,
     split: Annotated[str, typer.Option(help="Which lines; 'all' takes every one.")] = "dev",
-    weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Weights to begin with.")
-    ] = None,
-    tune: Annotated[
-        str,
-        typer.Option(
-            help="Which weights, with commas: lm_scale, word_bonus, bias_scale, memory_scale, "
-            "internal_scale."
-        ),
-    ] = "lm_scale,word_bonus,internal_scale",
+    weights: Weights = None,
+    tune: _Tune = "lm_scale,word_bonus,internal_scale",
     asr: Asr = None,
     texts: Annotated[int, typer.Option(help="Sentences of a lattice that are compared.")] = 60,
-    balance: Annotated[
-        bool,
-        typer.Option("--balance/--no-balance", help="Small sets count for more."),
-    ] = True,
+    balance: _Balance = True,
     seed: Annotated[int, typer.Option(help="Equal seeds give equal weights.")] = 0,
-    mwer: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Fine-tune the model for fewer word errors, into this folder."
-        ),
-    ] = None,
+    mwer: _Mwer = None,
     steps: Annotated[int, typer.Option(help="Updates of --mwer.")] = 200,
     rate: Annotated[float, typer.Option("--lr", help="Learning rate of --mwer.")] = 1e-4,
     minutes: Annotated[float | None, typer.Option(help="Time for --mwer at most.")] = None,

@@ -1,5 +1,6 @@
 """Reranking by definition: order, oracle, whole lattice against all its sentences, both engines."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -187,6 +188,26 @@ def test_capitals_of_other_programs() -> None:
     quiet, found = reranker.rerank(lattice), reranker.rerank(loud)
     assert found.text == quiet.text.upper()
     assert found.best.lm == quiet.best.lm
+
+
+def test_a_lattice_is_cut_to_what_a_server_can_do() -> None:
+    lattice, lm = command_lattice(1, rivals=5), random_lm()
+    config = RerankConfig(texts=1)
+    wide, cut, listed = (
+        Reranker(lm, config.replace(max_arcs=most)) for most in (lattice.arcs, 20, 5)
+    )
+    reads = []
+    for reranker in (wide, cut, listed):
+        tree = reranker.tree()
+        assert reranker.rerank(lattice, n=3, tree=tree).text
+        reads.append(tree.reads)
+    assert reads[0] > reads[1] > reads[2] > 0
+    # All arcs as good: none to prefer.
+    flat = dataclasses.replace(lattice, acoustic=lattice.acoustic * 0)
+    tree = cut.tree()
+    assert cut.rerank(flat, n=2, tree=tree).text
+    assert search(flat, tree, cut.config, 2) == []
+    assert tree.reads < reads[0]
 
 
 def test_silence() -> None:

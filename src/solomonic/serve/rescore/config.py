@@ -47,6 +47,9 @@ class RerankConfig(Config):
     """Partial sentences kept at a node."""
     lattice_beam: float = 10.0
     """Arcs whose best path is so many nats behind are not looked at."""
+    max_arcs: int = 2000
+    """Arcs that are looked at: the best. Where that would still be more, only the `texts` best
+    sentences are compared, so that no lattice can keep a server busy."""
     texts: int = 30
     """Of the lattice's own best that are always scored whole."""
 
@@ -57,7 +60,7 @@ class RerankConfig(Config):
         require(abs(self.word_bonus) <= 100, f"word_bonus = {self.word_bonus} is beyond 100 nats.")
         require(0 <= self.share < 1, f"share = {self.share} must lie in [0, 1).")
         require(0 <= self.recall <= 1, f"recall = {self.recall} must lie in [0, 1].")
-        for name in ("history", "max_paths", "texts"):
+        for name in ("history", "max_paths", "max_arcs", "texts"):
             require(getattr(self, name) >= 1, f"{name} = {getattr(self, name)} must be at least 1.")
         for name in ("beam", "lattice_beam"):
             require(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} is negative.")

@@ -58,11 +58,13 @@ class Found(NamedTuple):
 
 
 def search(lattice: Lattice, tree: PrefixTree, config: RerankConfig, n: int) -> list[Found]:
-    """About the n best sentences, the best first.
+    """About the n best sentences, the best first; none where the lattice is beyond `max_arcs`.
 
     Exact but for what was merged or given up on the way: score them whole.
     """
     graph = _Graph(lattice, config)
+    if not graph.possible:
+        return []
     here: list[dict[tuple[str, ...], Partial]] = [{} for _ in range(lattice.nodes)]
     here[0][()] = Partial(tree.root, Way(None, -1, 0.0))
     for layer in graph.layers():
@@ -139,7 +141,12 @@ class _Graph:
 
     def __init__(self, lattice: Lattice, config: RerankConfig) -> None:
         losses = arc_losses(lattice, bias_scale=config.bias_scale)
-        self._wanted: list[bool] = (losses <= config.lattice_beam).tolist()
+        beam = config.lattice_beam
+        if lattice.arcs > config.max_arcs:
+            beam = min(beam, float(np.partition(losses, config.max_arcs - 1)[config.max_arcs - 1]))
+        wanted = losses <= beam
+        self.possible = int(wanted.sum()) <= config.max_arcs  # not where all are as good
+        self._wanted: list[bool] = wanted.tolist()
         self._bounds: list[int] = arc_bounds(lattice).tolist()
         self.targets: list[int] = lattice.targets.tolist()
         self.scores: list[float] = lattice.scores(bias_scale=config.bias_scale).tolist()
