@@ -169,6 +169,27 @@ def test_a_second_opening_leaves_the_files_of_a_commit_that_is_under_way(
     store.close()
 
 
+def test_a_sweep_waits_for_the_row_of_a_file_that_has_its_name(
+    tmp_path: Path, state, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = open_store(tmp_path / "s.db"), open_store(tmp_path / "s.db")
+    sweeping = threading.Thread(target=other._sweep)
+    adopt = StateFiles.adopt
+
+    def slow(files: StateFiles, *arguments) -> None:
+        adopt(files, *arguments)
+        sweeping.start()
+        sweeping.join(0.5)
+        assert sweeping.is_alive()
+
+    monkeypatch.setattr(StateFiles, "adopt", slow)
+    store.commit("ana", Utterance("a"), state=state(1), fingerprint="model-a")
+    sweeping.join()
+    assert store.memory("ana").state == state(1)
+    store.close()
+    other.close()
+
+
 def test_a_sweep_that_meets_a_file_without_a_name_yet_harms_no_commit(
     tmp_path: Path, state, monkeypatch: pytest.MonkeyPatch
 ) -> None:

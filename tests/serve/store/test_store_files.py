@@ -297,19 +297,29 @@ def test_settings_are_checked(setting: dict) -> None:
         StoreConfig(**setting)
 
 
-def test_errors_do_not_carry_what_users_said(tmp_path: Path) -> None:
+def test_errors_do_not_carry_what_users_said(tmp_path: Path, state) -> None:
     path = tmp_path / "s.db"
     store = open_store(path, StoreConfig(timeout=0.2))
     store.commit("ana", Utterance("x"))
+    rename = "ALTER TABLE {} RENAME TO {}"
+    harms = [
+        ("locked", "BEGIN IMMEDIATE", "ROLLBACK"),
+        (
+            "no such table",
+            rename.format("solomonic_utterances", "gone"),
+            rename.format("gone", "solomonic_utterances"),
+        ),
+    ]
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(StorageError, match="locked") as caught:
-            store.commit("ana", Utterance("my secret sentence"))
-        other.execute("ROLLBACK")
-    chain: BaseException | None = caught.value
-    while chain is not None:
-        assert "secret" not in str(chain)
-        chain = chain.__cause__ or chain.__context__
-    assert isinstance(caught.value, SolomonicError)
+        for message, harm, mending in harms:
+            other.execute(harm)
+            with pytest.raises(StorageError, match=message) as caught:
+                store.commit("ana", Utterance("my secret sentence"), state=state(1))
+            other.execute(mending)
+            chain: BaseException | None = caught.value
+            while chain is not None:
+                assert "secret" not in str(chain)
+                chain = chain.__cause__ or chain.__context__
+    assert states(path) == []
     assert store.commit("ana", Utterance("y")) == 2
     store.close()

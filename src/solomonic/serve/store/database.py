@@ -146,25 +146,24 @@ class Database:
 
     def _transact(self, batch: list[_Change]) -> None:
         """Run changes as one transaction. Raises what concerns all, keeps what concerns one."""
-        with self._explained(), self._writer.connect() as connection:
-            transaction = connection.begin()
-            try:
+        committing = False
+        try:
+            with self._explained(), self._writer.connect() as connection:
+                transaction = connection.begin()
                 for change in batch:
                     self._attempt(connection, change, alone=len(batch) == 1)
                 self.before_commit()
-            except BaseException:
-                with contextlib.suppress(SQLAlchemyError):
-                    transaction.rollback()
+                committing = True
+                try:
+                    transaction.commit()
+                except DBAPIError as error:
+                    self.unsure = True
+                    raise self._failed_commit(error) from error
+        except BaseException:  # the connection, given back, has taken back what it did
+            if not committing:
                 for change in batch:
                     change.undo()
-                raise
-            try:
-                transaction.commit()
-            except DBAPIError as error:
-                self.unsure = True
-                with contextlib.suppress(SQLAlchemyError):
-                    transaction.rollback()
-                raise self._failed_commit(error) from error
+            raise
 
     def _attempt(self, connection: Connection, change: _Change, alone: bool) -> None:
         if alone:
