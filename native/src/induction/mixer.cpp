@@ -150,14 +150,13 @@ uint64_t ContextMixer::key(int context, int root) const {
 }
 
 const ContextMixer::Bucket* ContextMixer::peek(int context, int root) const {
-  static const Bucket fresh = {};
   const uint64_t hash = key(context, root);
   const uint16_t check = uint16_t(hash) | 1;
   const size_t at = size_t(hash >> 20) & (buckets_ - 1);
   const Bucket* table = &table_[buckets_ * size_t(context)];
   for (size_t i = 0; i < 3; i++)
     if (table[at ^ i].check == check) return &table[at ^ i];
-  return &fresh;
+  return nullptr;
 }
 
 ContextMixer::Bucket* ContextMixer::seat(int context, int root) {
@@ -329,13 +328,17 @@ void ContextMixer::learn_weights(int bit) {
   for (uint16_t* cell : found_.stages) nudge(*cell, bit, 1300);
 }
 
-void ContextMixer::learn(int bit) {
+void ContextMixer::learn_here(int bit) {
   const int expected = expected_bit(partial_);
   if (expected >= 0)
     nudge(match_p_[size_t(log_length(match_length_))], expected == bit, 300);
   learn_weights(bit);
   learn_slots(bit);
   partial_ = partial_ * 2 + bit;
+}
+
+void ContextMixer::learn(int bit) {
+  learn_here(bit);
   if (partial_ >= 256) {
     end_byte(partial_ & 255);
     partial_ = 1;
@@ -403,24 +406,72 @@ void ContextMixer::hint(const double* probabilities) {
   predict(partial_, now_, found_);
 }
 
-void ContextMixer::distribution(double* out) const {
+// What learning a bit in the middle of a byte changes, to be put back.
+struct ContextMixer::Before {
+  explicit Before(const ContextMixer& mixer) : found(mixer.found_), partial(mixer.partial_) {
+    std::copy(mixer.now_, mixer.now_ + kContexts, now);
+    for (int i = 0; i < kSets; i++)
+      std::memcpy(weights[i], found.weights[i], sizeof weights[i]);
+    std::memcpy(final_weights, found.final_weights, sizeof final_weights);
+    for (int i = 0; i < 3; i++) stages[i] = *found.stages[i];
+    for (int i = 0; i < kContexts; i++) {
+      slots[i] = *found.slots[i];
+      if (found.maps[i] < 0) continue;
+      maps[i] = mixer.maps_[size_t(found.maps[i])];
+      counts[i] = mixer.map_counts_[size_t(found.maps[i])];
+    }
+    match = mixer.match_p_[size_t(log_length(mixer.match_length_))];
+  }
+  void put_back(ContextMixer& mixer) const {
+    mixer.found_ = found;
+    mixer.partial_ = partial;
+    std::copy(now, now + kContexts, mixer.now_);
+    for (int i = 0; i < kSets; i++)
+      std::memcpy(found.weights[i], weights[i], sizeof weights[i]);
+    std::memcpy(found.final_weights, final_weights, sizeof final_weights);
+    for (int i = 0; i < 3; i++) *found.stages[i] = stages[i];
+    for (int i = 0; i < kContexts; i++) {
+      const_cast<Slot&>(*found.slots[i]) = slots[i];
+      if (found.maps[i] < 0) continue;
+      mixer.maps_[size_t(found.maps[i])] = maps[i];
+      mixer.map_counts_[size_t(found.maps[i])] = counts[i];
+    }
+    mixer.match_p_[size_t(log_length(mixer.match_length_))] = match;
+  }
+
   Found found;
-  double reach[256];
-  reach[1] = 1;
-  const Bucket* buckets[kContexts];
-  for (int root = 1; root < 32; root = root == 1 ? 16 : root + 1) {
-    for (int i = 0; i < kContexts; i++) buckets[i] = peek(i, root);
-    for (int depth = 0; depth < 4; depth++)
-      for (int below = 0; below < 1 << depth; below++) {
-        const int partial = (root << depth) + below;
-        predict(partial, buckets, found);
-        const double one = found.q * (1.0 / kOne);
-        double* to = partial < 128 ? reach + 2 * partial : out + (2 * partial - 256);
-        to[0] = reach[partial] * (1 - one);
-        to[1] = reach[partial] * one;
+  int partial;
+  Bucket* now[kContexts];
+  float weights[kSets][kInputs], final_weights[kSets];
+  uint16_t stages[3], maps[kContexts], counts[kContexts], match;
+  Slot slots[kContexts];
+};
+
+void ContextMixer::explore(double reach, double* out) {
+  const double one = found_.q * (1.0 / kOne);
+  if (partial_ >= 128) {
+    out[2 * partial_ - 256] = reach * (1 - one);
+    out[2 * partial_ - 255] = reach * one;
+    return;
+  }
+  const Before before(*this);
+  for (int bit = 0; bit < 2; bit++) {
+    Bucket fresh[kContexts] = {};  // for contexts that have no seat yet
+    learn_here(bit);
+    if (partial_ >= 16 && partial_ < 32)
+      for (int i = 0; i < kContexts; i++) {
+        const Bucket* known = peek(i, partial_);
+        now_[i] = known ? const_cast<Bucket*>(known) : &fresh[i];
       }
+    predict(partial_, now_, found_);
+    explore(reach * (bit ? one : 1 - one), out);
+    before.put_back(*this);
   }
 }
+
+// Bits of one byte share weights, so a bit's prediction depends on those before it having been
+// learned: each way through the byte is learned and taken back.
+void ContextMixer::distribution(double* out) const { const_cast<ContextMixer*>(this)->explore(1, out); }
 
 void ContextMixer::write(Writer& writer) const {
   writer.put(int32_t(partial_));

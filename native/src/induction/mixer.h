@@ -53,17 +53,21 @@ class ContextMixer {
   };
   ContextMixer(const ContextMixer&) = default;  // pointers then have to be found again
 
+  struct Before;
+
   void settle();
   void begin_byte();
   void end_byte(int byte);
   void follow(int byte);
   uint64_t key(int context, int root) const;
-  const Bucket* peek(int context, int root) const;
+  const Bucket* peek(int context, int root) const;  // null: none
   Bucket* seat(int context, int root);
   void predict(int partial, const Bucket* const* buckets, Found& found) const;
   int inputs_of(int partial, const Bucket* const* buckets, Found& found) const;
   void sets_of(int partial, int known, Found& found) const;
   void refine(int partial, Found& found) const;
+  void explore(double reach, double* out);
+  void learn_here(int bit);
   void learn_slots(int bit);
   void learn_weights(int bit);
   int expected_bit(int partial) const;  // -1: none

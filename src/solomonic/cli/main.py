@@ -22,6 +22,7 @@ from solomonic.cli import (
     demo,
     evaluate,
     explain,
+    gen,
     generate,
     inspect,
     listen,
@@ -46,6 +47,7 @@ app = typer.Typer(
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(plot.app, name="plot")
+app.add_typer(gen.app, name="gen")
 app.add_typer(serve.app, name="serve")
 app.command("generate")(generate.generate)
 app.command("transcribe")(transcribe.transcribe)

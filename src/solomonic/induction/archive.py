@@ -4,8 +4,8 @@
     block: bytes of text | symbols | bytes of code (varints) | CRC-32 of the text | code
     end:   0 | blocks (varint) | CRC-32 of the whole text
 
-The predictor goes on from block to block. A name is what the command line builds the predictor from;
-the identity (settings, weights, engine) must be equal too, or nothing is decoded.
+The predictor goes on from block to block. A name is what the command line builds the predictor
+from; the identity (settings, weights, engine) must be equal too, or nothing is decoded.
 """
 
 import zlib
@@ -25,7 +25,11 @@ class Codec(Protocol):
 
     name: str
     identity: str
-    predictor: Predictor
+
+    @property
+    def predictor(self) -> Predictor:
+        """What codes the symbols."""
+        ...
 
     def symbols(self, data: bytes) -> list[int] | bytes:
         """The symbols that stand for `data`."""

@@ -1,4 +1,4 @@
-"""Predictors of bytes that work bit by bit: what their slow definitions share with the native ones."""
+"""Predictors of bytes that work bit by bit: what slow definitions share with native ones."""
 
 import copy
 import math

@@ -3,10 +3,10 @@
     coded = encode(Mixer(), data)
     data == decode(Mixer(), coded, len(data))
 
-Symbols are coded as binary decisions, the highest bit of the symbol first, with probabilities rounded
-to 65536ths before they are used, so that the decoder, with an equal predictor, makes the same ones.
-A byte predictor that works bit by bit is asked for its bits; of any other the decisions are sums of
-its probabilities.
+Symbols are coded as binary decisions, the highest bit of the symbol first, with probabilities
+rounded to 65536ths before they are used, so that the decoder, with an equal predictor, makes the
+same ones. A byte predictor that works bit by bit is asked for its bits; of any other the decisions
+are sums of its probabilities.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,8 +1,8 @@
 """The context mixer in Python: the definition that native/src/induction/mixer.cpp is held to.
 
-Eight predictions a byte, each mixed of what followed in 14 contexts: orders 0 to 6, words, a gap, the
-line above, the verbatim match. All numbers are integers or float32 and every sum has one order, so
-that both implementations agree to the last bit.
+Eight predictions a byte, each mixed of what followed in 14 contexts: orders 0 to 6, words, a gap,
+the line above, the verbatim match. All numbers are integers or float32 and every sum has one order,
+so that both implementations agree to the last bit.
 """
 
 import copy
@@ -115,10 +115,53 @@ class MixerDefinition(BitCore):
     def bit(self) -> float:
         return self.found["q"] * (1.0 / ONE)
 
-    def chance_at(self, partial: int) -> float:
-        root = self._root(partial)
-        slots = [self._peek(i, root) for i in range(CONTEXTS)]
-        return self._predict(partial, slots)["q"] * (1.0 / ONE)
+    def distribution(self) -> np.ndarray:
+        """Bits of one byte share weights, so a bit's prediction depends on those before it having
+        been learned: each way through the byte is learned and taken back."""
+        if self.partial != 1:
+            raise ValueError("a byte has begun; read the rest of its bits.")
+        out = np.empty(256)
+        self._explore(1.0, out)
+        return out
+
+    def _explore(self, reach: float, out: np.ndarray) -> None:
+        one, partial = self.bit(), self.partial
+        if partial >= 128:
+            out[2 * partial - 256], out[2 * partial - 255] = reach * (1 - one), reach * one
+            return
+        before = self._before()
+        for bit in (0, 1):
+            self._learn_here(bit)
+            if 16 <= self.partial < 32:
+                self.now = [self._peek(i, self.partial) for i in range(CONTEXTS)]
+            self.found = self._predict(self.partial, self.now)
+            self._explore(reach * (one if bit else 1 - one), out)
+            self._put_back(before)
+
+    def _before(self) -> dict[str, Any]:
+        """What learning a bit in the middle of a byte changes."""
+        found = self.found
+        return {
+            "found": found, "partial": self.partial, "now": self.now,
+            "weights": self.weights[found["rows"]], "final": self.final[found["final"]].copy(),
+            "stages": [self.stages[cell] for cell in found["stages"]],
+            "slots": [slot[:] for slot in found["slots"]],
+            "maps": [(at, self.maps[at], self.map_counts[at]) for at in found["maps"] if at >= 0],
+            "match": self.match_p[:],
+        }  # fmt: skip
+
+    def _put_back(self, before: dict[str, Any]) -> None:
+        self.found = found = before["found"]
+        self.partial, self.now = before["partial"], before["now"]
+        self.weights[found["rows"]] = before["weights"]
+        self.final[found["final"]] = before["final"]
+        for cell, value in zip(found["stages"], before["stages"], strict=True):
+            self.stages[cell] = value
+        for slot, values in zip(found["slots"], before["slots"], strict=True):
+            slot[:] = values
+        for at, p, count in before["maps"]:
+            self.maps[at], self.map_counts[at] = p, count
+        self.match_p[:] = before["match"]
 
     def copy(self) -> Self:
         """Everything anew; `now` must point into the copy's own tables."""
@@ -135,7 +178,7 @@ class MixerDefinition(BitCore):
         self.outside = reach
         self.found = self._predict(self.partial, self.now)
 
-    def learn(self, bit: int) -> None:
+    def _learn_here(self, bit: int) -> None:
         expected = self._expected_bit(self.partial)
         if expected >= 0:
             at = log_length(self.match_length)
@@ -143,6 +186,9 @@ class MixerDefinition(BitCore):
         self._learn_weights(bit)
         self._learn_slots(bit)
         self.partial = self.partial * 2 + bit
+
+    def learn(self, bit: int) -> None:
+        self._learn_here(bit)
         if self.partial >= 256:
             self._end_byte(self.partial & 255)
             self.partial = 1
@@ -200,7 +246,8 @@ class MixerDefinition(BitCore):
         above = self.ring[at & mask] + 1 if seen else 0
         length = log_length(self.match_length)
         word = self.word
-        self.contexts = contexts + [
+        self.contexts = [
+            *contexts,
             mixed_hash(word, newest) + 7,
             mixed_hash(mixed_hash(word, self.words[0]), newest) + 8,
             mixed_hash(self.history & 0xFFFF00, 9),

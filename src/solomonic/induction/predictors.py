@@ -100,10 +100,10 @@ class _Cored:
 
 
 class ContextTree(_Cored):
-    """Context-tree weighting over `alphabet` symbols: every tree of contexts up to `depth` at once.
+    """Context-tree weighting over `alphabet` symbols: all trees of contexts up to `depth` at once.
 
-    Exactly P_w = (P_e + P_w^0 P_w^1 ...) / 2 at every node; what came before the first symbol counts
-    as zeros. `alpha` is the Dirichlet parameter of the estimators (1/2: Krichevsky-Trofimov).
+    Exactly P_w = (P_e + P_w^0 P_w^1 ...) / 2 at every node; what came before the first symbol
+    counts as zeros. `alpha` is the Dirichlet parameter of the estimators (1/2: KT).
     """
 
     kind = "context-tree"

@@ -1,0 +1,62 @@
+"""`solomonic eval regret`: bits above the best possible predictor."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from solomonic.cli import console
+from solomonic.cli.options import Json, Seed
+
+
+def regret(
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="A trained language model to compare.")
+    ] = None,
+    sources: Annotated[
+        str,
+        typer.Option(
+            metavar="a,b,...",
+            help="bernoulli, tree, hmm, switching, periodic (all), or machine: program output.",
+        ),
+    ] = "all",
+    length: Annotated[int, typer.Option(help="Symbols a sequence.")] = 256,
+    sequences: Annotated[int, typer.Option(help="Sequences a source.")] = 16,
+    plot: Annotated[Path | None, typer.Option(help="Draw the curves here (png, svg, pdf).")] = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Bits above the best possible, on sources whose best predictor is known exactly.
+
+    Frequencies, context trees, the mixer and, with DIR, a language model read the same sequences.
+    """
+    from solomonic.evals import regret as evals
+    from solomonic.induction.sources import choose
+
+    config = evals.RegretConfig(
+        sources=tuple(choose(sources)), length=length, sequences=sequences, seed=seed
+    )
+    model = tokenizer = None
+    if directory is not None:
+        from solomonic.lm.pretrained import load_pretrained
+
+        model, tokenizer = load_pretrained(directory)
+    curves = evals.regret(evals.contenders(model, tokenizer), config)
+    if plot is not None:
+        evals.plot_regret(curves, plot)
+    if json:
+        console.emit([curve.to_json() for curve in curves])
+        return
+    rows = [
+        (
+            curve.source,
+            curve.predictor,
+            float(curve.regret[len(curve.regret) // 4 - 1]) if length >= 4 else "",
+            float(curve.regret[-1]),
+            f"± {curve.error[-1]:.2f}",
+            "unknown" if curve.best is None else curve.best,
+        )
+        for curve in curves
+    ]
+    columns = ("source", "predictor", "at a quarter", "at the end", "", "best, bits a symbol")
+    console.table(f"Bits above the best possible, {length} symbols", columns, rows)
