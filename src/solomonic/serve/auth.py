@@ -54,12 +54,22 @@ class Keys:
     Args:
         source: a key file, or the store.
         required: whether there must be a key. Once one has been seen there always must: revoking
-            the last key does not open the door.
+            the last key does not open the door, and the first one shuts it within seconds.
     """
 
     def __init__(self, source: KeySource | None, required: bool) -> None:
         self.source, self.required = source, required
         self._found: dict[bytes, tuple[float, KeyRecord | None]] = {}
+        self._looked = time.monotonic()
+
+    async def needed(self) -> bool:
+        """`required`, after a look every few seconds whether there is a first key now."""
+        now = time.monotonic()
+        if not self.required and self.source is not None and now > self._looked + REMEMBERED:
+            self._looked = now
+            if await asyncio.to_thread(self.source.keys):
+                self.required = True
+        return self.required
 
     async def find(self, key: str) -> KeyRecord | None:
         """What is known of `key`; None: it is not valid."""
@@ -125,7 +135,7 @@ async def _client(connection: HTTPConnection, services: Services) -> Client:
 
 
 async def _record(connection: HTTPConnection, services: Services) -> KeyRecord | None:
-    if not services.keys.required:
+    if not await services.keys.needed():
         return None
     # Behind a proxy all addresses are the proxy's, unless uvicorn trusts its headers.
     address = connection.client.host if connection.client else ""

@@ -64,7 +64,7 @@ class Guard:
                 "pages of other servers may not use this one; its operator can allow them with "
                 "--cors-origin.",
             )  # fmt: skip
-        if self.config.local_only and connection.url.path.startswith("/v1/audio"):
+        if self.config.local_only and _is_audio(connection):
             return HttpError(
                 403, "audio_refused",
                 "this server runs in local-only mode and takes no audio; send lattices.",
@@ -94,6 +94,13 @@ class Guard:
         if self.config.cors_origins:
             found["Vary"] = "Origin"
         return found
+
+
+def _is_audio(connection: HTTPConnection) -> bool:
+    """Whether it is for audio and nothing else. /v1/stream takes lattices too, and refuses audio
+    itself."""
+    path, socket = connection.scope["path"], connection.scope["type"] == "websocket"
+    return path.startswith("/v1/audio") or (socket and path in ("/", "/vosk"))
 
 
 def _is_preflight(connection: HTTPConnection, scope: Scope) -> bool:

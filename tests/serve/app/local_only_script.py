@@ -10,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
 from serve_app import running
 from serve_lm import tiny_lm
 from solomonic.core import ConfigError
@@ -40,6 +43,7 @@ def main(engine: str) -> None:
                 ("audio/x", audio),
             )
         ]
+        found += [knock(f"ws://127.0.0.1:{server.port}/{path}") for path in ("", "vosk")]
         ours = own_sockets()
     told = {"found": found, "ours": ours, "called": list(called)}
     print(json.dumps(told | {"refused": sum(map(refuses, ATTEMPTS))}))
@@ -53,6 +57,14 @@ def ask(url: str, body: bytes) -> int:
     except urllib.error.HTTPError as error:
         with error:
             return error.code
+
+
+def knock(url: str) -> int:
+    try:
+        with connect(url):
+            return 101
+    except InvalidStatus as refused:
+        return refused.response.status_code
 
 
 def own_sockets() -> list[str]:

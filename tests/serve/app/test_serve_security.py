@@ -93,6 +93,15 @@ def test_keys(tmp_path: Path) -> None:
         assert ask(server, "GET", "/v1/models")[0] == 401
 
 
+def test_the_first_key_shuts_the_door() -> None:
+    with running(ServeConfig(requests_per_minute=0)) as server:
+        assert ask(server, "GET", "/v1/models")[0] == 200
+        key = issue_key(server.services.store, "first")
+        server.services.keys._looked -= 10  # instead of waiting until it looks again
+        assert ask(server, "GET", "/v1/models")[0] == 401
+        assert ask(server, "GET", "/v1/models", X_API_Key=key)[0] == 200
+
+
 def test_a_search_through_keys_is_slowed_down(tmp_path: Path) -> None:
     file = tmp_path / "keys.json"
     good = issue_key(KeyFile(file), "good")
@@ -371,11 +380,11 @@ def test_local_only_sends_nothing_to_anyone_and_takes_no_audio() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    assert told["found"] == [200, 200, 403, 403]
+    assert told["found"] == [200, 200, 403, 403, 403, 403]
     assert told["refused"] == 4
     loopback = re.compile(r"0100007F:|00000000000000000000000001000000:")
     assert told["ours"] and all(loopback.match(line) for line in told["ours"]), told["ours"]
-    assert len(told["called"]) == 4 and all("127.0.0.1" in one for one in told["called"])
+    assert len(told["called"]) == 6 and all("127.0.0.1" in one for one in told["called"])
 
 
 def test_local_only_settings() -> None:

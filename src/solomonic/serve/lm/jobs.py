@@ -43,6 +43,7 @@ class Job:
     def __init__(self, engine: LmEngine, orders: list[Order], prompts: list[str]) -> None:
         self.lm, self.orders, self.prompts = engine.lm, orders, prompts
         self.requests: list[Request] = []
+        self._sent: dict[int, int] = {}  # characters of each choice
         try:
             for order in orders:
                 self.requests.append(engine.submit(order))
@@ -122,8 +123,8 @@ class Job:
 
     def part(self, piece: Piece) -> dict[str, Any]:
         """A choice of a chunk."""
-        shown = self._shown.get(piece.choice, 0)
-        self._shown[piece.choice] = shown + len(piece.text)
+        shown = self._sent.get(piece.choice, 0)
+        self._sent[piece.choice] = shown + len(piece.text)
         made = self._completion(piece.choice, piece.text, list(piece.tokens), shown)
         return made | _end(piece)
 
@@ -133,11 +134,6 @@ class Job:
         wanted = self.orders[0].logprobs is not None
         scores = completion_logprobs(self.lm.tokenizer, tokens, offset) if wanted else None
         return {"index": index, "text": text, "logprobs": scores}
-
-    @property
-    def _shown(self) -> dict[int, int]:
-        """Characters of each choice that were sent."""
-        return self.__dict__.setdefault("_sent", {})
 
 
 class ChatJob(Job):
