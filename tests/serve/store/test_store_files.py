@@ -3,6 +3,8 @@
 import contextlib
 import os
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from sqlalchemy import create_engine, inspect
 
-from solomonic.core import CheckpointError, ConfigError, SolomonicError, StorageError
+from solomonic.core import CheckpointError, ConfigError, StorageError
 from solomonic.serve.store import StoreConfig, Utterance, open_store
 from solomonic.serve.store import schema as schema_module
 from solomonic.serve.store.schema import STEPS, Step, metadata
@@ -322,4 +324,20 @@ def test_errors_do_not_carry_what_users_said(tmp_path: Path, state) -> None:
                 chain = chain.__cause__ or chain.__context__
     assert states(path) == []
     assert store.commit("ana", Utterance("y")) == 2
+    store.close()
+
+
+def test_a_second_opening_does_not_drop_the_locks_of_the_first(tmp_path: Path) -> None:
+    """POSIX forgets a process's locks on a file when it closes any handle of it; then another
+    process takes itself for the last and removes the log under our feet."""
+    path = tmp_path / "s.db"
+    store = open_store(path)
+    open_store(path).close()
+    store.commit("ana", Utterance("a"))
+    log = path.with_name("s.db-wal").stat()
+    code = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM"
+    code += " solomonic_users').fetchall(); c.close()"
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+    assert path.with_name("s.db-wal").stat().st_ino == log.st_ino
+    assert path.with_name("s.db-wal").stat().st_size == log.st_size > 0
     store.close()
