@@ -84,6 +84,11 @@ def make_app(state: State) -> FastAPI:
         count, state.phrases = len(state.phrases), []
         return JSONResponse({"deleted": {"phrases": count}})
 
+    _add_texts(app, state)
+    return app
+
+
+def _add_texts(app: FastAPI, state: State) -> None:
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         return {"object": "list", "data": [{"id": "assistant-small", "object": "model"}]}
@@ -106,8 +111,6 @@ def make_app(state: State) -> FastAPI:
     @app.post("/v1/memory_map")
     async def memory_map(request: Request) -> dict[str, Any]:
         return fake_map((await request.json())["text"])
-
-    return app
 
 
 async def _play(socket: WebSocket, recorded: list[Any], state: State) -> None:

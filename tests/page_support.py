@@ -109,3 +109,28 @@ def until(page: Any, condition: str) -> None:
 def overflow(page: Any) -> int:
     """Px by which the page is wider than its window."""
     return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+
+
+def real_parts(folder: Path) -> dict[str, Any]:
+    """Recogniser, language model and reranker of the package, for `serve_app.running`.
+
+    Where the language model is not there, a tiny one that nobody trained.
+    """
+    from serve_lm import tiny_lm
+    from solomonic.core import SolomonicError
+    from solomonic.serve.lm.loaded import load_lm
+    from solomonic.serve.rescore import Reranker
+    from solomonic.speech.device_file import write_device_model
+    from solomonic.speech.native_recognizer import NativeRecognizer
+    from solomonic.speech.pretrained import device_file_of, load_speech_model
+    from solomonic.speech.recognizer import SHIPPED
+
+    path = device_file_of(SHIPPED)
+    if path is None:
+        path = folder / "english-small.solo"
+        write_device_model(path, load_speech_model(SHIPPED))
+    try:
+        lm = load_lm()
+    except SolomonicError:
+        lm = tiny_lm()
+    return {"asr": NativeRecognizer(path), "lm": lm, "reranker": Reranker(lm)}

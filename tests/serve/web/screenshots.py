@@ -1,4 +1,4 @@
-"""The pictures of docs/page.md: the page in Chromium, with the recorded session (record.py).
+"""The pictures of docs/page.md: the real server in Chromium, with the spoken session of record.py.
 
     PYTHONPATH=tests python tests/serve/web/screenshots.py [FOLDER]
 
@@ -14,11 +14,22 @@ import soundfile
 from playwright.sync_api import sync_playwright
 from record import session_audio
 
-from page_fake import State, make_app
-from page_support import CHROMIUM, Server, flags, heard, play
+from page_support import CHROMIUM, flags, heard, play, real_parts
+from serve_app import running
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "img"
-PROMPT = "The old lighthouse keeper opened the door and"
+PROMPT = """my sister siobhan is coming to dinner on saturday
+add bread milk and two lemons to my shopping list
+set an alarm for half past six tomorrow morning
+play some jazz in the kitchen and turn down the lights
+what is the weather like in galway this weekend
+call the restaurant and ask whether they have a table for four at eight
+remind me to pick up the flowers and the cake from the bakery on friday afternoon
+how long does the train from dublin take and what does a ticket cost
+turn the heating up to twenty one degrees in the guest room
+read me the last message from doctor okonkwo and then delete it
+put the kettle on in ten minutes and open the blinds in the living room
+send a message to siobhan and ask"""
 
 
 def speech(page: Any, sound: Path) -> None:
@@ -26,16 +37,19 @@ def speech(page: Any, sound: Path) -> None:
     play(page, sound)
     heard(page, 3)
     page.click("#lattice-previous")
-    page.locator("#lattice .tag.path:not(.best)").first.hover(force=True)
+    changed = page.locator("#lattice .tag.path:not(.best)")
+    (changed if changed.count() else page.locator("#lattice .tag.path")).first.hover(force=True)
 
 
 def text(page: Any, _: Path) -> None:
     """A text with its memory map."""
     page.click("#tab-text")
     page.fill("#prompt", PROMPT)
+    page.fill("#seed", "3")
+    page.fill("#max-tokens", "64")
     page.click("#generate")
     page.wait_for_selector("#map .token")
-    page.locator("#map .token").nth(13).hover()
+    page.locator("#map .token").nth(4).hover()
 
 
 def main(folder: Path) -> None:
@@ -44,7 +58,7 @@ def main(folder: Path) -> None:
     shots = (("speech", speech, "light"), ("text", text, "light"), ("dark", speech, "dark"))
     with (
         tempfile.TemporaryDirectory() as place,
-        Server(make_app(State())) as origin,
+        running(**real_parts(Path(place))) as server,
         sync_playwright() as playwright,
     ):
         sound = Path(place) / "session.wav"
@@ -55,7 +69,7 @@ def main(folder: Path) -> None:
                 viewport={"width": 1280, "height": 900}, color_scheme=theme, reduced_motion="reduce"
             )
             page.set_default_timeout(60_000)
-            page.goto(origin)
+            page.goto(server.url)
             page.wait_for_selector("html[data-ready]")
             act(page, sound)
             page.evaluate("scrollTo(0, 0)")

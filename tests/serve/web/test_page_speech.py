@@ -51,7 +51,7 @@ def test_a_recording_is_heard(fake: Open, state: State, session_audio: Path, siz
     path = page.locator("#lattice .tag.path tspan:first-child").all_text_contents()
     assert (best, path) == (HEARD.split(), SAID[1].split())
     assert page.locator("#lattice .band").count() == len(path)
-    page.locator("#lattice .tag.path:not(.best)").first.hover(force=True)
+    page.locator("#lattice .tag.path:not(.best)").first.hover()
     told = page.inner_text("#lattice-inspector")
     assert all(name in told for name in ("bread", "acoustic", "language model", "memory"))
     assert page.locator("#nbest li").count() > 3

@@ -62,7 +62,18 @@ function shown(all, best, path, everything) {
   const must = all.filter(main);
   const rest = all.filter((arc) => !main(arc) && (everything || (arc.posterior ?? 1) >= UNLIKELY))
     .sort((a, b) => (b.posterior ?? 0) - (a.posterior ?? 0));
-  return [...must, ...rest.slice(0, Math.max(0, MOST - must.length))].sort((a, b) => a.index - b.index);
+  return whole([...must, ...rest.slice(0, Math.max(0, MOST - must.length))]).sort((a, b) => a.index - b.index);
+}
+
+/** Without arcs that lead nowhere since what follows or went before was left out. */
+function whole(arcs) {
+  const first = Math.min(...arcs.map((arc) => arc.source));
+  const last = Math.max(...arcs.map((arc) => arc.target));
+  const [from, to] = [new Set([first]), new Set([last])];
+  // Nodes are numbered by time, so that one pass in their order reaches everything.
+  for (const arc of [...arcs].sort((a, b) => a.source - b.source)) if (from.has(arc.source)) from.add(arc.target);
+  for (const arc of [...arcs].sort((a, b) => b.target - a.target)) if (to.has(arc.target)) to.add(arc.source);
+  return arcs.filter((arc) => from.has(arc.source) && to.has(arc.target));
 }
 
 /** X of every frame that has a node: as time goes, wider where labels of the main paths need it. */

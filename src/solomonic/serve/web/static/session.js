@@ -16,7 +16,6 @@ export class Session {
   clear() {
     this.sentences = new Map();
     this.marks = []; // {kind, time, utterance, revision, reason, commit, start}
-    this.hits = [];
   }
 
   get(number) {
@@ -89,7 +88,6 @@ export class Session {
       case "reranked":
         if (stale(one, message)) break;
         one.reranked = message;
-        if (message.memory_hits?.length) this.hits = message.memory_hits;
         break;
       default: // something newer than this page
     }

@@ -18,6 +18,8 @@ const STATES = {
   finishing: "finishing …", done: "ready", failed: "stopped",
 };
 
+const NONE = [];
+
 const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
 class SpeechTab {
@@ -261,7 +263,7 @@ class SpeechTab {
     this.timeline.draw();
     if (one !== this.lattice.one || one?.lattice !== this.lattice.lattice || one?.reranked !== this.lattice.reranked) this.lattice.show(one);
     this.hypotheses.show(one);
-    this.hits();
+    this.hits(one?.reranked?.memory_hits ?? NONE);
     const place = spoken.indexOf(one);
     $("lattice-previous").disabled = place <= 0;
     $("lattice-next").disabled = place < 0 || place === spoken.length - 1;
@@ -270,8 +272,9 @@ class SpeechTab {
     $("clear").disabled = !spoken.length || this.busy;
   }
 
-  hits() {
-    const { hits } = this.session;
+  hits(hits) {
+    if (hits === this.shownHits) return;
+    this.shownHits = hits;
     $("speech-hits").hidden = !hits.length;
     $("speech-hits").replaceChildren(...memoryHits(hits));
   }

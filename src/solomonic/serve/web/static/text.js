@@ -6,7 +6,7 @@ import { MemoryMap } from "./memory-map.js";
 import { openSettings, whenAccountChanges } from "./settings.js";
 import { memoryHits } from "./speech.js";
 
-const EXAMPLES = ["The old lighthouse keeper opened the door and", "Set an alarm for", "Once upon a time there was a"];
+const EXAMPLES = ["remind me to", "set an alarm for", "what is the weather like in"];
 const READ_EVERY = 2000; // ms between what a screen reader is told
 
 class TextTab {
@@ -43,7 +43,7 @@ class TextTab {
   mode() {
     if (this.running) this.running.abort();
     this.clear();
-    $("prompt").placeholder = this.chat ? "Ask something" : "The old lighthouse keeper opened the door and";
+    $("prompt").placeholder = this.chat ? "Ask something" : EXAMPLES[0];
     $("generate").textContent = this.chat ? "Send" : "Generate";
     $("examples").hidden = this.chat;
   }
