@@ -139,6 +139,19 @@ def test_dropped_states_are_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
         assert one.score == pytest.approx(other.score, abs=1e-9)
 
 
+def test_a_beginning_and_its_own_beginning_are_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("solomonic.serve.rescore.tree._HELD", 0)
+    lm = random_lm()
+    tree = Reranker(lm).tree()
+    turn, on, _ = tree.walk([["turn"], ["turn", "on"], ["turn", "on", "the"]])
+    tree.extend([(tree.root, "another"), (tree.root, "word")])
+    cells = tree.extend([(turn, "off"), (on, "all")])
+    for cell, (found, _) in zip(cells, tree.ends(cells), strict=True):
+        assert found == pytest.approx(by_definition(lm, " ".join(cell.words)), abs=1e-6)
+
+
 @pytest.mark.parametrize("pattern", ["BM", "TD", "FW"])
 def test_every_kind_of_layer(pattern: str) -> None:
     lattice, lm = random_lattice(4), random_lm(0, pattern)

@@ -23,19 +23,19 @@ class RerankConfig(Config):
         ConfigError: a value out of range.
     """
 
-    lm_scale: float = 0.4
+    lm_scale: float = 0.3
     """Of the language model's log-probability of the sentence, its end included."""
     internal_scale: float = 0.0
     """Of what the recogniser expects by itself, which is subtracted (needs an `InternalLM`)."""
     word_bonus: float = 0.0
     """Nats a word: language models like short sentences."""
-    memory_scale: float = 0.4
+    memory_scale: float = 0.3
     """Of what the user's own words add to the log-probability."""
     bias_scale: float = 1.0
     """Of what personal words earned in the recogniser."""
     share: float = 0.2
     """Share of the user's own words in the probability of the next word."""
-    recall: float = 0.5
+    recall: float = 0.3
     """Share of the model that has read what the user said before; the rest has read nothing."""
     whole: bool = True
     """Search the whole lattice; else only the `texts` best of it."""

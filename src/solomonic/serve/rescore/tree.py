@@ -233,7 +233,7 @@ class PrefixTree:
         while len(self._live) > max(1, _HELD // max(1, each)):
             _, cell = self._live.popitem(last=False)
             if cell.parent is not None:
-                cell.rows, cell.rest = None, len(cell.tokens)
+                cell.rows = None
 
 
 def _known(value: Any) -> Any:
