@@ -11,12 +11,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import zlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from solomonic.core.errors import ShapeError, VocabularyError
+from solomonic.core.errors import CheckpointError, ShapeError, VocabularyError
 from solomonic.realization.errors import NotMinimalError, TooFewSamplesError, UnstableError
 from solomonic.realization.linear import invertible
 from solomonic.realization.matrices import (
@@ -138,6 +139,32 @@ class AutomatonPredictor:
         other = AutomatonPredictor(self.automaton, self.floor)
         other._state = self._state
         return other
+
+    def state(self) -> bytes:
+        """What was read, as a few bytes with a checksum; the automaton is not in it."""
+        values = np.ascontiguousarray(self._state, "<f8").tobytes()
+        return values + zlib.crc32(self._mark() + values).to_bytes(4, "little")
+
+    def load(self, data: bytes) -> AutomatonPredictor:
+        """A predictor with the same automaton that has read what the one of `data` had.
+
+        Raises:
+            CheckpointError: the bytes are cut, damaged, or of another automaton.
+        """
+        values = data[:-4]
+        check = zlib.crc32(self._mark() + values).to_bytes(4, "little")
+        if len(values) != 8 * self.automaton.order or data[-4:] != check:
+            raise CheckpointError(
+                "This state is cut short, damaged, or of another automaton; save it again."
+            )
+        other = self.fork()
+        other._state = np.frombuffer(values, "<f8").astype(np.float64)
+        return other
+
+    def _mark(self) -> bytes:
+        """What tells one automaton from another."""
+        parts = (self.automaton.start, self.automaton.maps, self.automaton.stop)
+        return b"".join(np.ascontiguousarray(part, "<f8").tobytes() for part in parts)
 
 
 def check_symbol(symbol: int, alphabet: int) -> int:

@@ -104,18 +104,17 @@ def spectral_factor(A: Array, C: Array, G: Array, variance: Array) -> StateSpace
         IndefiniteNoiseError: the spectrum these make is not positive.
     """
     try:
-        P = (
-            -scipy.linalg.solve_discrete_are(A.T, C.T, np.zeros_like(A), variance, s=G)
-            if len(A)
-            else np.zeros((0, 0))
-        )
+        zero = np.zeros_like(A)
+        P = -scipy.linalg.solve_discrete_are(A.T, C.T, zero, variance, s=G) if len(A) else zero
         covariance = symmetric(variance - C @ P @ C.T)
         np.linalg.cholesky(covariance)
+        gain = np.linalg.solve(covariance, (G - A @ P @ C.T).T).T
+        rest = P - A @ P @ A.T - gain @ covariance @ gain.T
+        if np.abs(rest).max(initial=0.0) > 1e-6 * np.abs(P).max(initial=0.0):
+            raise np.linalg.LinAlgError("the Riccati equation has no solution")
+        return from_innovations(A, C, gain, covariance)
     except (np.linalg.LinAlgError, ValueError) as error:
         raise IndefiniteNoiseError(
-            "These autocovariances are of no process: their spectrum is not positive "
-            "everywhere. If "
-            "they were estimated, use identify() on the series instead."
+            "These autocovariances are of no process: their spectrum is not positive everywhere. "
+            "If they were estimated, use identify() on the series instead."
         ) from error
-    gain = np.linalg.solve(covariance, (G - A @ P @ C.T).T).T
-    return from_innovations(A, C, gain, covariance)

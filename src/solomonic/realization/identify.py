@@ -34,7 +34,8 @@ class Identified:
         order: its number of states.
         correlations: of past and future, largest first, all of them; canonical (at most 1) with
             "cva", in units of the outputs with "n4sid".
-        criterion: the value of each order 0, 1, ... whose least one chose the order.
+        criterion: the value of each order 0, 1, ... that was tried; the least one chooses. Empty
+            when the order was given.
         lags: length of the past and of the future.
         samples: length of the series.
     """
@@ -63,8 +64,8 @@ def identify(
     """The innovations form of a stationary series (T, m) from its samples alone.
 
     Args:
-        order: number of states; None selects it by the singular value criterion of Bauer,
-            s_{n+1}² + 2 n m ln(T) / T with canonical correlations s.
+        order: number of states; None selects it by Bayes' criterion on the one-step loss of the
+            model of each order: ln det R + 2 n m ln(T) / T.
         lags: length of past and future; None takes twice the order of the best autoregression (by
             Akaike's criterion), at least 6, so that nothing is left in the residuals.
         weighting: "cva" (canonical correlations; efficient), or "n4sid" (covariances; does not
@@ -101,11 +102,13 @@ def identify(
             "at least "
             f"{2 * p * (m + 1) + 1}, or fewer lags."
         )
-    correlations, map_, canonical = _past_to_state(rows, p, weighting)
-    criterion = _criterion(canonical, m, samples, most_order)
+    correlations, map_ = _past_to_state(rows, p, weighting)
+    fit = _Fit(rows, map_, mean, p)
+    criterion = np.empty(0)
+    if order is None:
+        criterion = fit.search(most_order)
     n = int(np.argmin(criterion)) if order is None else order
-    model = _fit(rows, map_[:n], mean, p)
-    return Identified(model, n, correlations, criterion, p, samples)
+    return Identified(fit.stable(n), n, correlations, criterion, p, samples)
 
 
 def window_gram(rows: Array, depth: int) -> Array:
@@ -182,52 +185,90 @@ def _lags(rows: Array, least: int) -> int:
     return max(min(max(2 * best, LEAST_LAGS), 2 * room), least)
 
 
-def _past_to_state(rows: Array, p: int, weighting: str) -> tuple[Array, Array, Array]:
-    """Singular values, the map (p m, p m) from the past, newest first, to states; correlations."""
+def _past_to_state(rows: Array, p: int, weighting: str) -> tuple[Array, Array]:
+    """Singular values, and the map (p m, p m) from the past, newest first, to states."""
     m = rows.shape[1]
     gram = window_gram(rows, 2 * p)
-    newest = np.arange(p)[::-1].repeat(m) * m + np.tile(np.arange(m), p)
-    past = gram[np.ix_(newest, newest)]
+    newest = _newest_first(p, m)
+    L_past = cholesky(gram[np.ix_(newest, newest)])
     cross = gram[p * m :][:, newest]
-    L_past = cholesky(past)
-    half = scipy.linalg.solve_triangular(L_past, cross.T, lower=True).T
-    L_future = cholesky(gram[p * m :, p * m :])
-    white = scipy.linalg.solve_triangular(L_future, half, lower=True)
-    _, s, Vt = np.linalg.svd(white)
-    canonical = np.minimum(s, 1.0)
-    if weighting == "n4sid":
-        _, s, Vt = np.linalg.svd(half)
+    said = scipy.linalg.solve_triangular(L_past, cross.T, lower=True).T
+    if weighting == "cva":
+        L_future = cholesky(gram[p * m :, p * m :])
+        said = scipy.linalg.solve_triangular(L_future, said, lower=True)
+    _, s, Vt = np.linalg.svd(said)
+    if weighting == "cva":
+        s = np.minimum(s, 1.0)
     weighted = scipy.linalg.solve_triangular(L_past, Vt.T, lower=True, trans=1).T
-    return s, np.sqrt(s)[:, None] * weighted, canonical
+    return s, np.sqrt(s)[:, None] * weighted
 
 
-def _criterion(canonical: Array, m: int, samples: int, most: int | None) -> Array:
-    """Bauer's singular value criterion of the orders 0 ... most."""
-    squares = np.append(canonical, 0.0) ** 2
-    values = squares + 2 * m * np.arange(len(squares)) * math.log(samples) / samples
-    return values if most is None else values[: positive_int("most_order", most, least=0) + 1]
+def _newest_first(p: int, m: int) -> np.ndarray:
+    """Where y_{t-1}, ..., y_{t-p} stand in a window that begins with y_{t-p}."""
+    return np.arange(p)[::-1].repeat(m) * m + np.tile(np.arange(m), p)
 
 
-def _fit(rows: Array, map_: Array, mean: Array, p: int) -> StateSpace:
-    """Regressions of y on the state and of the next state on state and innovation."""
-    m = rows.shape[1]
-    gram = window_gram(rows, p + 1)
-    newest = np.arange(p)[::-1].repeat(m) * m + np.tile(np.arange(m), p)
-    now, now_y = gram[np.ix_(newest, newest)], gram[p * m :][:, newest]
-    X = symmetric(map_ @ now @ map_.T)
-    C = np.linalg.solve(X, map_ @ now_y.T).T
-    R = symmetric(gram[p * m :, p * m :] - C @ X @ C.T)
-    later = newest + m
-    next_x = map_ @ gram[np.ix_(later, newest)] @ map_.T
-    next_y = map_ @ gram[np.ix_(later, np.arange(p * m, (p + 1) * m))]
-    A = np.linalg.solve(X, next_x.T).T
-    K = np.linalg.solve(R, (next_y - next_x @ C.T).T).T
-    radius = spectral_radius(A)
-    if radius >= 1:
-        raise UnstableError(
-            f"The model found has an eigenvalue of modulus {radius:.6g}: the series does not look "
-            "stationary. Remove trends (see Stack), difference it, or ask for a lower order."
-        )
-    if spectral_radius(A - K @ C) < 1:
-        return from_innovations(A, C, K, R, mean)
-    return innovations_form(StateSpace(A, C, K @ R @ K.T, R, K @ R, mean))
+class _Fit:
+    """Models of every order from one state map, by regressions on sums of products."""
+
+    def __init__(self, rows: Array, map_: Array, mean: Array, p: int) -> None:
+        self.samples, self.m = rows.shape
+        self.map, self.mean, self.p = map_, mean, p
+        self.gram = window_gram(rows, p + 1)
+        newest = _newest_first(p, self.m)
+        self.now = map_ @ self.gram[np.ix_(newest, newest)] @ map_.T
+        self.next = map_ @ self.gram[np.ix_(newest + self.m, newest)] @ map_.T
+        self.y = self.gram[p * self.m :, newest] @ map_.T
+        self.next_y = map_ @ self.gram[newest + self.m, p * self.m :]
+        self.variance = self.gram[p * self.m :, p * self.m :]
+
+    def matrices(self, n: int) -> tuple[Array, Array, Array, Array]:
+        """A, C, K, R: regressions of y on the state, of the next state on state and innovation."""
+        X, y = self.now[:n, :n], self.y[:, :n]
+        C = np.linalg.solve(X, y.T).T
+        R = symmetric(self.variance - C @ X @ C.T)
+        A = np.linalg.solve(X, self.next[:n, :n].T).T
+        K = np.linalg.solve(R, (self.next_y[:n] - self.next[:n, :n] @ C.T).T).T
+        return A, C, K, R
+
+    def search(self, most: int | None) -> Array:
+        """Bayes' criterion of the orders 0, 1, ... until it has long ceased to fall."""
+        values: list[float] = []
+        limit = len(self.map) if most is None else positive_int("most_order", most, least=0)
+        patience = max(6, 3 * self.m)
+        for n in range(min(limit, len(self.map)) + 1):
+            penalty = 2 * n * self.m * math.log(self.samples) / self.samples
+            values.append(self._loss(n) + penalty)
+            if n - int(np.argmin(values)) >= patience:
+                break
+        return np.array(values)
+
+    def _loss(self, n: int) -> float:
+        """ln det of the covariance of the errors that the model of order n makes.
+
+        Its predictions are a sum over the past, whose products with y are known.
+        """
+        A, C, K, _ = self.matrices(n)
+        closed = A - K @ C
+        if spectral_radius(A) >= 1 or spectral_radius(closed) >= 1:
+            return math.inf
+        weights, column = [np.eye(self.m)], K
+        for _ in range(self.p):
+            weights.append(-C @ column)
+            column = closed @ column
+        filter_ = np.hstack(weights[::-1])
+        return float(np.linalg.slogdet(filter_ @ self.gram @ filter_.T)[1])
+
+    def stable(self, n: int) -> StateSpace:
+        """The model of order n in innovations form; UnstableError if it is not stationary."""
+        A, C, K, R = self.matrices(n)
+        radius = spectral_radius(A)
+        if radius >= 1:
+            raise UnstableError(
+                f"The model found has an eigenvalue of modulus {radius:.6g}: the series does not "
+                "look stationary. Remove trends (see Stack), difference it, or ask for a lower "
+                "order."
+            )
+        if spectral_radius(A - K @ C) < 1:
+            return from_innovations(A, C, K, R, self.mean)
+        return innovations_form(StateSpace(A, C, K @ R @ K.T, R, K @ R, self.mean))

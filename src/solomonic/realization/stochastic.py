@@ -15,8 +15,10 @@ from solomonic.core.errors import ShapeError
 from solomonic.realization.errors import UnstableError
 from solomonic.realization.linear import Linear, invertible, sorted_poles
 from solomonic.realization.matrices import (
+    NOISE_TOLERANCE,
     Array,
     as_array,
+    least_eigenvalue,
     lyapunov,
     matrix,
     positive_int,
@@ -24,6 +26,7 @@ from solomonic.realization.matrices import (
     root,
     spectral_radius,
     square,
+    symmetric,
 )
 
 
@@ -63,7 +66,7 @@ class StateSpace:
         mean = np.zeros(m) if self.mean is None else as_array("mean", self.mean)
         if mean.shape != (m,):
             raise ShapeError(f"mean must be ({m},); it is {mean.shape}.")
-        joint = require_covariance(np.block([[Q, S], [S.T, R]]), "The noise covariance")
+        joint = _noise(np.block([[Q, S], [S.T, R]]), A, C)
         values = {"A": A, "C": C, "Q": joint[:n, :n], "R": joint[n:, n:], "S": S, "mean": mean}
         if self.gain is not None:
             values["gain"] = matrix("gain", self.gain, n, m)
@@ -161,6 +164,24 @@ class StateSpace:
         for t in range(steps):
             states[t + 1] = self.A @ states[t] + drawn[t, : self.order]
         return self.mean + states[:-1] @ self.C.T + drawn[:, self.order :], states
+
+
+def _noise(joint: Array, A: Array, C: Array) -> Array:
+    """The joint covariance, checked; what is negative below the rounding of the signal passes.
+
+    Noise may be all but cancelled, as in a process that was reversed twice: then the variances of
+    the states and outputs are the measure, not those of the noise.
+    """
+    n = len(A)
+    if least_eigenvalue(joint) < -NOISE_TOLERANCE and spectral_radius(A) < 1:
+        P = lyapunov(A, joint[:n, :n])
+        variances = np.concatenate([np.diag(P), np.diag(C @ P @ C.T + joint[n:, n:])])
+        if (variances > 0).all():
+            scale = np.sqrt(variances)
+            values = np.linalg.eigvalsh(symmetric(joint / np.outer(scale, scale)))
+            if values[0] > -1e-12:
+                return symmetric(joint)
+    return require_covariance(joint, "The noise covariance")
 
 
 def from_innovations(
