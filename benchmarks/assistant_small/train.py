@@ -9,11 +9,12 @@ import argparse
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 from solomonic.layers.config import ModelConfig
 from solomonic.lm.data import DataConfig
 from solomonic.recipes.lm import LmRun, build_task, save_run
-from solomonic.train import TrainConfig, train
+from solomonic.train import TrainConfig, list_checkpoints, train
 
 # What was best for small models with memory (docs/log.md): one key/value head, no lag, the skip.
 MODEL = ModelConfig(
@@ -39,6 +40,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1_000_000)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--out", type=Path)
+    parser.add_argument(
+        "--init", type=Path, help="folder of a run to go on from, at a rate of --lr"
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     settings = TrainConfig(
@@ -60,6 +64,10 @@ def main() -> None:
     out = given.out or given.work / "run"
     data = DataConfig(path=str(given.work / "train.jsonl"), valid=str(given.work / "dev.jsonl"))
     task = build_task(run, data, out, progress=False)
+    if given.init:
+        newest = load_file(list_checkpoints(given.init / "checkpoints")[-1] / "state.safetensors")
+        known = {k.removeprefix("model/"): v for k, v in newest.items() if k.startswith("model/")}
+        task.model.load_state_dict(known, strict=False)  # tied weights are stored once
     save_run(run, out)
     print(sum(p.numel() for p in task.model.parameters()), "parameters", flush=True)
     print(train(task, settings, out, progress=False))

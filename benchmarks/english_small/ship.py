@@ -1,4 +1,5 @@
-"""Put a trained model into the package in 8 bits, with its card and the demonstration's samples.
+"""Put a trained model into the package as a device file, with its card and the demonstration's
+samples.
 
 python benchmarks/english_small/ship.py MODEL [--card CARD.md]
 """
@@ -14,8 +15,9 @@ import soundfile
 from solomonic.speech.data.augment import add_noise, synthetic_noise
 from solomonic.speech.data.synthesis import Voice, speak
 from solomonic.speech.decode import DecodeConfig
+from solomonic.speech.device_file import write_device_model
 from solomonic.speech.endpoint.pauses import make_paused
-from solomonic.speech.pretrained import load_speech_model, save_speech_model
+from solomonic.speech.pretrained import DEVICE_FILE, load_speech_model
 from solomonic.speech.recognizer import SHIPPED
 
 SEARCH = DecodeConfig(label_bonus=0.3)
@@ -52,7 +54,9 @@ def main() -> None:
     parser.add_argument("--card", type=Path, default=Path(__file__).with_name("CARD.md"))
     given = parser.parse_args()
     model = dataclasses.replace(load_speech_model(given.model), decode=SEARCH)
-    save_speech_model(SHIPPED, model, "int8", given.card.read_text("utf-8"))
+    SHIPPED.mkdir(parents=True, exist_ok=True)
+    write_device_model(SHIPPED / DEVICE_FILE, model)
+    (SHIPPED / "README.md").write_text(given.card.read_text("utf-8"), "utf-8")
     samples(SHIPPED / "samples")
     print(SHIPPED, sum(f.stat().st_size for f in SHIPPED.rglob("*") if f.is_file()), "bytes")
 

@@ -4,7 +4,9 @@
 
 WORK holds what `corpus.py` made. Stages: "words" (single words and AN4: the encoder learns to align
 within minutes), "sentences" (the same and clean synthetic commands), "full" (all sets, plain and in
-two perturbed copies, with noise and masks), "more" (the same and the second synthetic corpus).
+two perturbed copies, with noise and masks), "more" (the same and the second synthetic corpus),
+"end" (the same under a floor of noise, beginning where the rate of "more" ended; `soup.py` then
+takes the mean of both, which is better than either).
 Each goes on from the newest checkpoint of the one before, or of --init; a killed stage goes on with
 the same command. Each process takes one core and a batch of its own. Why in stages: docs/log.md.
 """
@@ -26,9 +28,9 @@ from solomonic.speech.data.bank import FeatureBank, build_bank
 from solomonic.speech.data.online import OnlineConfig
 from solomonic.speech.features import features
 from solomonic.speech.model import Transducer
+from solomonic.speech.pretrained import load_speech_model
 from solomonic.speech.recognizer import SHIPPED
 from solomonic.speech.task import SpeechTaskConfig, TrainingModel, TransducerTask
-from solomonic.text.pieces import WordPieces
 from solomonic.train import TrainConfig, list_checkpoints, train
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -97,6 +99,17 @@ STAGES = {
         {"frames_per_batch": 8400, "warm_steps": 0, "ramp_steps": 1, "ctc_scale": 0.2},
         {"steps": 1_000_000, "lr": 8e-4, "warmup": 100},
     ),
+    "end": Stage(
+        "more",
+        {
+            "synthetic": 0.5, "names": 0.5, "more": 0.9, "an4": 1.5, "speech_commands_subset": 0.5,
+            "fsdd": 1.0, "arctic_kathleen": 0.3, "librispeech_small": 0.2, "wuw2_telephone": 0.1,
+        },
+        2,
+        OnlineConfig(noise=0.75, snr_db=(3, 50)),
+        {"frames_per_batch": 8400, "warm_steps": 0, "ramp_steps": 1, "ctc_scale": 0.2},
+        {"steps": 1_000_000, "lr": 2.5e-4, "min_lr_ratio": 0.02, "warmup": 100},
+    ),
 }  # fmt: skip
 
 
@@ -146,7 +159,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     stage, work = STAGES[given.stage], given.work
-    pieces = WordPieces.load(SHIPPED / "pieces.model")
+    pieces = load_speech_model(SHIPPED).pieces
     banks = [
         (bank(work, name, "train", copy), weight)
         for name, weight in stage.sets.items()

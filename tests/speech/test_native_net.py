@@ -25,7 +25,7 @@ from solomonic.speech.native import (
     native_model,
     require_core,
 )
-from solomonic.speech.pretrained import SpeechModel, load_speech_model
+from solomonic.speech.pretrained import DEVICE_FILE, SpeechModel, load_speech_model
 from solomonic.speech.recognizer import SHIPPED, Recognizer
 from solomonic.state import concatenate, gather
 from speech_tiny import command, tiny_model
@@ -241,7 +241,7 @@ def test_a_recogniser_runs_on_it(weights: str) -> None:
 
 @pytest.fixture(scope="module")
 def shipped() -> Iterator[SpeechModel]:
-    if not (SHIPPED / "model.safetensors").is_file():
+    if not (SHIPPED / DEVICE_FILE).is_file():
         pytest.skip("the shipped model is not here")
     yield load_speech_model(SHIPPED)
 

@@ -22,6 +22,7 @@ from solomonic.speech.lattice import (
     encode_message,
     word_lattice,
 )
+from solomonic.speech.pretrained import load_speech_model
 from solomonic.text.pieces import WordPieces
 from solomonic.text.spoken import normalise
 
@@ -305,7 +306,7 @@ def words_like(draw: random.Random, text: str) -> str:
 @pytest.mark.parametrize("shipped", [False, True])
 def test_segmentations_are_those_of_sentencepiece(pieces: WordPieces, shipped: bool) -> None:
     if shipped:
-        pieces = WordPieces.load(next(MODELS.glob("english-small/*.model")))
+        pieces = load_speech_model(MODELS / "english-small").pieces
     kept = native_pieces(pieces)
     segmenter, draw = PARTS.Segmenter(kept), random.Random(3)
     for _ in range(4000):
