@@ -40,7 +40,6 @@ def test_the_python_runs(
     names: dict[str, Any] = {"samples": command(seed=1)}
     exec(compile(block("python"), "runtime.md", "exec"), names)
     assert "'event': 'final'" in capsys.readouterr().out
-    assert (tmp_path / "english.solo").is_file()
 
 
 def test_options_are_those_of_the_command() -> None:
