@@ -12,6 +12,7 @@ import torch
 from solomonic.cli.plot_speech import timeline
 from solomonic.evals.branching_plots import runs
 from solomonic.speech.branching.decisions import decisions
+from solomonic.speech.branching.encoder import BranchingEncoder
 from solomonic.speech.config import TransducerConfig
 from solomonic.speech.endpoint import EndHead, EndHeadConfig
 from solomonic.speech.events import Final
@@ -118,6 +119,7 @@ def branching_model() -> SpeechModel:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
         net = Transducer(config).eval().requires_grad_(False)
+        assert isinstance(net.encoder, BranchingEncoder)
         torch.nn.init.normal_(net.encoder.arbitrator.outside.weight, std=6.0)
     net.encoder.mean.fill_(-8.0)
     net.encoder.deviation.fill_(4.0)

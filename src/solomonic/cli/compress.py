@@ -102,7 +102,7 @@ def compress(
         _report(whole, whole, matrices, out, None, json)
         return
     going_on = has_run(folder, resume)
-    given |= budget(minutes, steps, None if going_on else WARMUP)
+    given = budget(minutes, steps, None if going_on else WARMUP) | given
     config = stored_or_new(folder, going_on, model, given, CompressRun, _FIXED)
     small, matrices, result = compress_by_training(
         config, whole, _data(data, dev, noise), folder, model,

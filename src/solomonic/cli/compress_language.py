@@ -55,7 +55,7 @@ def compress_language(
     else:
         going_on = has_run(folder, resume)
         steps = given.get("steps")
-        given = given | budget(minutes, steps, None if going_on else WARMUP)
+        given = budget(minutes, steps, None if going_on else WARMUP) | given
         run = stored_or_new(folder, going_on, source, given, LanguageCompressRun, _FIXED)
         tokens = _tokens(data, dev, tokenizer, folder)
         small, matrices, result = _by_training(
