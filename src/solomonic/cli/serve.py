@@ -16,9 +16,7 @@ from solomonic.core import ConfigError
 if TYPE_CHECKING:
     from solomonic.serve.config import ServeConfig
     from solomonic.serve.keys import KeySource
-    from solomonic.serve.lm.loaded import LoadedModel
-    from solomonic.serve.rescore import Reranker
-    from solomonic.speech.native_recognizer import NativeRecognizer
+    from solomonic.serve.services import Services
 
 app = typer.Typer(help="Serve models to clients of OpenAI and Vosk, and a page for browsers.")
 keys_app = typer.Typer(
@@ -120,11 +118,12 @@ def run(
         language = None if lm == NONE else load_lm(lm, threads=threads)
         reranker = None if language is None else load_reranker(language, weights, _path(asr))
         application = create_app(config, asr=speech, lm=language, store=store, reranker=reranker)
-        keys = application.state.services.keys
+        services = application.state.services
+        keys = services.keys
         _check_open(config, keys.required)
         if config.local_only:
             local.forbid_connections()
-        for line in describe(config, speech, language, reranker):
+        for line in describe(services):
             print(line, flush=True)
         count = len(list(keys.source.keys())) if keys.source else 0
         print(f"  keys       {_keys_line(config, keys.required, count)}", flush=True)
@@ -134,22 +133,18 @@ def run(
         raise typer.Exit(130)
 
 
-def describe(
-    config: ServeConfig,
-    asr: NativeRecognizer | None,
-    lm: LoadedModel | None,
-    reranker: Reranker | None,
-) -> list[str]:
+def describe(services: Services) -> list[str]:
     """What runs, for people."""
     from solomonic import __version__
 
+    config, asr, lm, reranker = services.config, services.asr, services.lm, services.reranker
     lines = [f"solomonic {__version__}: {config.url}  (stop with Ctrl-C)"]
     if asr is None:
         lines.append("  speech     none")
     else:
         about = asr.describe()
         lines.append(
-            f"  speech     {asr.path.name}: {about['parameters']:,} parameters, native core, "
+            f"  speech     {services.asr_name}: {about['parameters']:,} parameters, native core, "
             f"{about['kernels']}"
         )
     lines.append("  language   none" if lm is None else f"  language   {lm.name}: {lm.engine}")
@@ -164,9 +159,7 @@ def describe(
         f"{console.show_bytes(config.max_body_bytes)} an upload"
     )
     if config.local_only:
-        lines.append(
-            "  mode       local only: takes no audio, connects to no other machine"
-        )
+        lines.append("  mode       local only: takes no audio, connects to no other machine")
     return lines
 
 

@@ -79,9 +79,9 @@ def memory_map(
     if len(ids) < 2:
         # A single token is decoded without a trace, and has nothing to be compared with.
         raise DataError(f"the text has {len(ids)} tokens; give at least two to see what is kept.")
-    read = _traced if isinstance(model, LanguageModel) else _watched
+    layers = _traced(model, ids) if isinstance(model, LanguageModel) else _watched(model, ids)
     pieces = [_show(tokenizer.token_bytes(token)) for token in ids]
-    return MemoryMap(pieces, read(model, ids), config.window_size)
+    return MemoryMap(pieces, layers, config.window_size)
 
 
 @torch.no_grad()

@@ -79,6 +79,6 @@ def load_lm(
         reader=reader,
         tokenizer=tokenizer,
         fingerprint=model.fingerprint(),
-        engine=f"torch on cpu ({why})" if isinstance(reader, type(model)) else reader.describe(),
+        engine=reader.describe() if isinstance(reader, NativeModel) else f"torch on cpu ({why})",
         created=int(place.stat().st_mtime),
     )
