@@ -184,7 +184,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     places, started = {"shared": options.shared, "speech": options.speech}, time.monotonic()
-    recognizer = shipped_recognizer(options.work)
+    recognizer, options.work = shipped_recognizer(options.work)
     lm = load_lm(options.lm)
     if options.weights is not None:
         reranker = load_reranker(lm, options.weights)

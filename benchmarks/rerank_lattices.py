@@ -8,17 +8,16 @@ limit of bytes, scores rounded), and `manifest.jsonl`, which `solomonic tune-rer
 """
 
 import json
-import tempfile
 import time
+import zlib
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from solomonic.speech.data.manifest import Utterance, read_manifest
-from solomonic.speech.device_file import write_device_model
 from solomonic.speech.lattice import LatticeMessage, encode_message, limit_for
 from solomonic.speech.native_recognizer import NativeRecognizer, PersonalWords
-from solomonic.speech.pretrained import load_speech_model
+from solomonic.speech.pretrained import device_file_of
 from solomonic.speech.recognizer import SHIPPED
 from solomonic.speech.result import Result
 from solomonic.text.spoken import normalise
@@ -28,16 +27,12 @@ Words = Callable[[int], Sequence[Any]]
 """Personal words for the recording of this number."""
 
 
-def shipped_recognizer(folder: Path) -> NativeRecognizer:
-    """The recogniser of the package as a device file in `folder`, run by the native core."""
-    path = folder / "english-small.solo"
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as place:
-            made = Path(place) / path.name
-            write_device_model(made, load_speech_model(SHIPPED))
-            made.replace(path)
-    return NativeRecognizer(path)
+def shipped_recognizer(work: Path) -> tuple[NativeRecognizer, Path]:
+    """The recogniser of the package, run by the native core, and the folder of its lattices: those
+    of another one are never taken for them."""
+    file = device_file_of(SHIPPED)
+    assert file is not None, "the package's recogniser is a device file"
+    return NativeRecognizer(file), work / f"{zlib.crc32(file.read_bytes()):08x}"
 
 
 def make_lattices(

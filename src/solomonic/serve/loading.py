@@ -48,19 +48,14 @@ def load_reranker(
     """What picks sentences from lattices.
 
     Args:
-        weights: of `solomonic tune-rerank`; None: the defaults.
+        weights: of `solomonic tune-rerank`; None: the package's where they are for this model,
+            else the defaults.
         asr: the recogniser, which is read where the weights ask for its own language model.
 
     Raises:
         CheckpointError, DataError: a file is missing or damaged.
         ConfigError: settings that no reranker can have.
     """
-    from solomonic.serve.rescore import InternalLM, RerankConfig, Reranker
-    from solomonic.speech.pretrained import load_speech_model
-    from solomonic.speech.recognizer import SHIPPED
+    from solomonic.serve import rescore
 
-    config = RerankConfig() if weights is None else RerankConfig.load(weights)
-    internal = None
-    if config.internal_scale:
-        internal = InternalLM(load_speech_model(SHIPPED if asr is None else asr))
-    return Reranker(lm, config, internal)
+    return rescore.load_reranker(lm, weights, asr)

@@ -11,7 +11,7 @@ import torch
 from lattice_support import COMMAND, command_lattice
 from rescore_support import oracle_lm, random_lm
 from solomonic.core import ConfigError, DataError
-from solomonic.serve.rescore import RerankConfig, Reranker
+from solomonic.serve.rescore import RerankConfig, Reranker, load_reranker
 from solomonic.serve.rescore.config import read_weights
 from solomonic.serve.rescore.data import Example, read_examples
 from solomonic.serve.rescore.errors import SetErrors, measure, total, word_edits
@@ -203,6 +203,21 @@ def test_weights_are_kept_in_a_file(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(ConfigError, match="cannot read the weights"):
         RerankConfig.load(path)
+
+
+def test_the_packages_weights_are_for_its_own_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm, other = random_lm(), random_lm(1)
+    path = tmp_path / "w.json"
+    monkeypatch.setattr("solomonic.serve.rescore.loading.SHIPPED_WEIGHTS", path)
+    assert load_reranker(lm).config == RerankConfig()
+    RerankConfig(lm_scale=0.123).save(path, {"lm": lm.describe()})
+    assert load_reranker(lm).config.lm_scale == 0.123
+    assert load_reranker(other).config == RerankConfig()
+    RerankConfig(lm_scale=0.5).save(tmp_path / "own.json")
+    assert load_reranker(other, tmp_path / "own.json").config.lm_scale == 0.5
+    assert load_reranker(lm, tmp_path / "own.json").internal is None
 
 
 # Minimum word error

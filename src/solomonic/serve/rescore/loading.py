@@ -49,7 +49,6 @@ def load_internal(asr: str | Path | None = None) -> InternalLM:
         ConfigError: the packages that speech needs are not installed.
     """
     try:
-        from solomonic.speech.device_file import read_device_model
         from solomonic.speech.pretrained import load_speech_model
         from solomonic.speech.recognizer import SHIPPED
     except ImportError as error:
@@ -57,6 +56,4 @@ def load_internal(asr: str | Path | None = None) -> InternalLM:
             f"internal_scale needs the recogniser, and {error.name} cannot be loaded; install it "
             "with `pip install 'solomonic[speech]'` or set internal_scale to 0."
         ) from error
-
-    place = SHIPPED if asr is None else Path(asr)
-    return InternalLM((read_device_model if place.is_file() else load_speech_model)(place))
+    return InternalLM(load_speech_model(SHIPPED if asr is None else asr))
