@@ -291,6 +291,23 @@ def test_foreign_bytes_are_refused() -> None:
         Memory.from_bytes(lm, dumps(lm.reader.init_state(1), lm.fingerprint))
 
 
+def test_what_is_read_is_what_training_reads() -> None:
+    """Each sentence behind an end of text; surprise is the model's, word by word."""
+    lm = random_lm()
+    memory = Memory.new(lm).read("call siobhan").read("stop")
+    end, encode = lm.tokenizer.eos_id, lm.tokenizer.encode
+    line = torch.tensor([[end, *encode("call siobhan"), end, *encode("stop")]])
+    with torch.no_grad():
+        logits, state = lm.reader(line)
+    for (_, found), (_, expected) in zip(memory.row.leaves(), state.leaves(), strict=True):
+        torch.testing.assert_close(found, expected)
+    logs = logits[0].log_softmax(-1)[torch.arange(line.shape[1] - 1), line[0, 1:]]
+    first, second = memory.words.said
+    assert first.surprise[0] == pytest.approx(-float(logs[:4].sum()), abs=1e-3)
+    assert first.surprise[1] == pytest.approx(-float(logs[4:12].sum()), abs=1e-3)
+    assert second.surprise[0] == pytest.approx(-float(logs[13:].sum()), abs=1e-3)
+
+
 def test_reading_odd_texts() -> None:
     lm = random_lm()
     memory = Memory.new(lm)

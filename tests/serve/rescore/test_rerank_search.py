@@ -45,6 +45,15 @@ def test_without_weights_the_order_is_the_lattices(seed: int) -> None:
         assert one.score == pytest.approx(path.score)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_listed_sentences_are_the_best_by_the_biases_weight(seed: int) -> None:
+    lattice = random_lattice(seed, extra=9)
+    config = RerankConfig(lm_scale=0.0, bias_scale=0.0, whole=False, texts=4)
+    found = Reranker(random_lm(), config).rerank(lattice, n=4)
+    expected = n_best(lattice, 4, bias_scale=0.0)
+    assert [one.arcs for one in found.hypotheses] == [path.arcs for path in expected]
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_an_oracle_reaches_the_oracle_error(whole: bool) -> None:
     """0 nats for the sentence nearest to what was said, -100 for any other."""
