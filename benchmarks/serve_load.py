@@ -25,7 +25,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -260,7 +260,7 @@ async def speak_vosk(port: int, audio: np.ndarray, delay: float) -> list[float]:
         return latencies
 
 
-async def in_real_time(audio: np.ndarray) -> Any:
+async def in_real_time(audio: np.ndarray) -> AsyncIterator[bytes]:
     """Pieces of 100 ms when they would have been recorded."""
     start = time.monotonic()
     for number, first in enumerate(range(0, len(audio), PIECE)):

@@ -72,7 +72,8 @@ class Socket:
             BadMessage: nothing came in time, or the message is too large.
         """
         try:
-            message = await asyncio.wait_for(self._websocket.receive(), seconds)
+            async with asyncio.timeout(seconds):
+                message = await self._websocket.receive()
         except TimeoutError:
             raise BadMessage("idle_timeout", f"no message came for {seconds:g} s.") from None
         except (WebSocketDisconnect, RuntimeError) as error:
@@ -121,7 +122,8 @@ class Socket:
         if self._websocket.application_state is WebSocketState.DISCONNECTED:
             return
         with contextlib.suppress(Exception):  # it may be closed already, from either side
-            await asyncio.wait_for(self._websocket.close(code, reason[:100]), SEND_SECONDS)
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._websocket.close(code, reason[:100])
 
     async def fail(self, error: Exception) -> None:
         """Say what went wrong and close."""
@@ -134,7 +136,8 @@ class Socket:
     async def _send(self, message: dict[str, Any]) -> None:
         async with self._sending:
             try:
-                await asyncio.wait_for(self._websocket.send(message), SEND_SECONDS)
+                async with asyncio.timeout(SEND_SECONDS):
+                    await self._websocket.send(message)
             except Exception as error:  # each server has its own way of saying that it is closed
                 raise Gone from error
 
