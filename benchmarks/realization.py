@@ -50,11 +50,8 @@ def peer(name: str, path: str) -> dict[str, Any]:
         found.subspace_identification()
         model, covariance = found.system_identification(rank=4)
         m = y.shape[1]
-        from nfoursid.kalman import Kalman
-
         R, S, Q = covariance[:m, :m], covariance[m:, :m], covariance[m:, m:]
         seconds = time.process_time() - started
-        del Kalman
         return {"A": model.a.tolist(), "C": model.c.tolist(), "Q": Q.tolist(), "R": R.tolist(),
                 "S": S.tolist(), "seconds": seconds}  # fmt: skip
     from statsmodels.tsa.statespace.varmax import VARMAX
@@ -62,9 +59,8 @@ def peer(name: str, path: str) -> dict[str, Any]:
     found = VARMAX(y, order=(2, 2), trend="c").fit(disp=False, maxiter=200)
     seconds = time.process_time() - started
     filtered = found.filter_results
-    A = np.asarray(found.ssm["transition"])
+    A, C = (np.asarray(getattr(filtered, name)[:, :, -1]) for name in ("transition", "design"))
     K = np.asarray(filtered.kalman_gain[:, :, -1])
-    C = np.asarray(found.ssm["design"])
     R = np.asarray(filtered.forecasts_error_cov[:, :, -1])
     return {"A": A.tolist(), "C": C.tolist(), "K": K.tolist(), "R": R.tolist(),
             "seconds": seconds, "converged": bool(found.mle_retvals["converged"])}  # fmt: skip

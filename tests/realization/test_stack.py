@@ -120,7 +120,7 @@ def test_false_alarms_are_no_more_than_asked_for() -> None:
     assert alarms <= 20_000 * 1e-3
 
 
-@pytest.mark.parametrize(("shift", "most"), [(1.0, 4.5), (2.0, 9.0)])
+@pytest.mark.parametrize(("shift", "most"), [(1.0, 3.5), (2.0, 6.0)])
 def test_delays_against_lordens_bound(shift: float, most: float) -> None:
     """No detector with that rate of false alarms is faster than log(1 / rate) / KL on average."""
     random = np.random.default_rng(0)

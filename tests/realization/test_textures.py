@@ -55,7 +55,7 @@ def test_the_poles_are_found(seed: int) -> None:
     rows, columns = scipy.optimize.linear_sum_assignment(apart)
     assert apart[rows, columns].max() < 0.02
     assert found.order == 20
-    assert found.scaled == 1
+    assert 0.99 < found.scaled <= 1
     assert found.psnr > 40
 
 
@@ -83,10 +83,11 @@ def test_backwards_has_the_reversed_statistics(texture: Texture) -> None:
     close(backward.autocovariance(5), forward.autocovariance(5).swapaxes(1, 2), 1e-11)
     lag = forward.autocovariance(2)[1]
     assert np.abs(lag - lag.T).max() > 0.1 * np.abs(lag).max()  # time has a direction here
-    frames = texture.coordinates(texture.backwards().synthesize(8000, seed=1))
-    sampled = frames[1:].T @ frames[:-1] / len(frames)
-    assert np.abs(sampled - lag.T).max() < 0.2 * np.abs(lag).max()
-    assert np.abs(sampled - lag).max() > 0.3 * np.abs(lag).max()
+    path = texture.coordinates(texture.backwards().synthesize(6000, seed=1))
+    step = np.linalg.lstsq(path[:-1], path[1:], rcond=None)[0].T
+    covariance = forward.autocovariance(1)[0]
+    assert np.abs(step - lag.T @ np.linalg.inv(covariance)).max() < 0.05
+    assert np.abs(step - lag @ np.linalg.inv(covariance)).max() > 0.3
     twice = texture.backwards().backwards().dynamics
     close(twice.A, forward.A, 1e-8)
 

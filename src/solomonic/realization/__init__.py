@@ -25,6 +25,10 @@ from solomonic.realization.canonical import minimal as minimal
 from solomonic.realization.change import ChangeConfig as ChangeConfig
 from solomonic.realization.change import Changes as Changes
 from solomonic.realization.change import find_changes as find_changes
+from solomonic.realization.draw import draw_frames as draw_frames
+from solomonic.realization.draw import draw_identified as draw_identified
+from solomonic.realization.draw import draw_stack as draw_stack
+from solomonic.realization.draw import draw_whiteness as draw_whiteness
 from solomonic.realization.errors import IndefiniteNoiseError as IndefiniteNoiseError
 from solomonic.realization.errors import NotMinimalError as NotMinimalError
 from solomonic.realization.errors import TooFewSamplesError as TooFewSamplesError

@@ -113,7 +113,7 @@ class _Ratio:
         # The bumps see at most their own neighbourhood; a constant lets far samples count too.
         self.known = self.features(known)
         gram = self.known.T @ self.known / len(self.known)
-        self.solve = np.linalg.inv(gram + 0.1 * np.eye(len(gram)))
+        self.solve = np.linalg.inv(gram + 0.01 * np.eye(len(gram)))
         self.forget()
 
     def features(self, rows: Array) -> Array:

@@ -42,7 +42,7 @@ class Texture:
         first: (n,) coordinates of the first frame given.
         residual: root mean square of what the basis leaves out, in the units of the frames.
         psnr: of the frames rebuilt from their coordinates, dB, the peak being their range.
-        scaled: 1, or by how much A was shrunk because the estimate was not stable.
+        scaled: 1, or the least factor by which an unstable eigenvalue of the estimate was shrunk.
     """
 
     dynamics: StateSpace
@@ -92,7 +92,8 @@ class Texture:
 def fit_texture(frames: ArrayLike, order: int = 20) -> Texture:
     """A texture of `order` states from frames (T, height, width[, colours]) or (T, bands).
 
-    An estimate that is not stable is shrunk to a radius of 0.999; `scaled` says by how much.
+    Eigenvalues of the estimate on or outside the unit circle are pulled in to 0.999; `scaled` says
+    by how much.
 
     Raises:
         TooFewSamplesError: fewer than order + 2 frames.
@@ -109,9 +110,7 @@ def fit_texture(frames: ArrayLike, order: int = 20) -> Texture:
     basis, coordinates, rest = _principal(pixels - mean, order)
     now, then = coordinates[:-1], coordinates[1:]
     A = np.linalg.lstsq(now, then, rcond=None)[0].T
-    radius = spectral_radius(A)
-    scaled = min(1.0, LARGEST_RADIUS / radius) if radius >= 1 else 1.0
-    A = A * scaled
+    A, scaled = _stabilised(A)
     errors = then - now @ A.T
     Q = symmetric(errors.T @ errors / len(errors))
     dynamics = StateSpace(A, np.eye(order), Q, np.zeros((order, order)))
@@ -119,6 +118,23 @@ def fit_texture(frames: ArrayLike, order: int = 20) -> Texture:
     peak = float(np.ptp(pixels))
     psnr = 20 * math.log10(peak / residual) if residual > 0 else math.inf
     return Texture(dynamics, basis, mean, shape, coordinates[0], residual, psnr, scaled)
+
+
+def _stabilised(A: Array) -> tuple[Array, float]:
+    """A with no eigenvalue beyond the largest radius allowed, and the least factor applied.
+
+    Only unstable modes are touched, unless the modes cannot be told apart: then all of A is.
+    """
+    radius = spectral_radius(A)
+    if radius < 1:
+        return A, 1.0
+    values, vectors = np.linalg.eig(A)
+    size = np.abs(values)
+    factors = np.where(size >= 1, LARGEST_RADIUS / np.maximum(size, 1e-300), 1.0)
+    if np.linalg.cond(vectors) > 1e8:
+        return A * (LARGEST_RADIUS / radius), LARGEST_RADIUS / radius
+    changed = (vectors * (values * factors)) @ np.linalg.inv(vectors)
+    return np.ascontiguousarray(np.real(changed), np.float64), float(factors.min())
 
 
 def _pixels(
