@@ -1,6 +1,7 @@
 """`solomonic serve`: what it tells, what it refuses, and a real process that a signal ends."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,18 @@ from solomonic.lm.model import LanguageModel
 from solomonic.lm.pretrained import save_pretrained
 from solomonic.text import ByteTokenizer
 from tiny import tiny_config
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """The command sends the process's logs to standard error, which is this test's only."""
+    names = ("solomonic", "uvicorn", "uvicorn.access", "websockets")
+    known = [(log, log.handlers, log.propagate, log.level, log.disabled)
+             for log in map(logging.getLogger, names)]  # fmt: skip
+    yield
+    for log, handlers, propagate, level, disabled in known:
+        log.handlers, log.propagate, log.disabled = handlers, propagate, disabled
+        log.setLevel(level)
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
