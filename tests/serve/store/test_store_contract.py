@@ -163,6 +163,22 @@ def test_smaller_limits_take_effect_at_once_for_a_long_history(place: str | Path
     store.close()
 
 
+@pytest.mark.parametrize("counts", ["utterances = 99", "history_bytes = 5000"])
+def test_wrong_counts_end_in_right_ones(counts: str) -> None:
+    """As after somebody's own SQL: the oldest are forgotten, and nothing hangs."""
+    config = StoreConfig(max_utterances=5, max_history_bytes=1000, max_text_bytes=1000)
+    store = open_store(None, config)
+    for utterance in said(3):
+        store.commit("ana", utterance)
+    store.write(lambda c, _: c.exec_driver_sql(f"UPDATE solomonic_users SET {counts}"))
+    for turn in range(9):
+        store.commit("ana", Utterance(f"{turn}"))
+        assert store.memory("ana").utterances[-1].text == f"{turn}"
+    assert [u.text for u in store.memory("ana").utterances] == ["4", "5", "6", "7", "8"]
+    assert store.usage()[0].utterances == 5
+    store.close()
+
+
 REFUSED = [
     (Utterance("a\0b"), "NUL"),
     (Utterance("a\ud800"), "Unicode"),

@@ -72,7 +72,7 @@ def add_utterances(connection: Connection, user_id: int, utterances: list[Uttera
 
 
 def forget(connection: Connection, user: Row, most: int, most_bytes: int) -> None:
-    """Delete the oldest utterances until so many, of so many bytes, are left.
+    """Delete the oldest utterances until so many, of so many bytes, are left; never the newest.
 
     Args:
         user: what `touch` returned.
@@ -81,15 +81,21 @@ def forget(connection: Connection, user: Row, most: int, most_bytes: int) -> Non
     while count > most or size > most_bytes:
         query = (
             select(UTTERANCES.c.revision, UTTERANCES.c.bytes)
-            .where(UTTERANCES.c.user_id == user.id, UTTERANCES.c.revision > until)
+            .where(UTTERANCES.c.user_id == user.id)
+            .where(UTTERANCES.c.revision > until, UTTERANCES.c.revision < user.revision)
             .order_by(UTTERANCES.c.revision)
             .limit(FORGET_AT_ONCE)
         )
-        for row in connection.execute(query).all():
+        rows = connection.execute(query).all()
+        if not rows:  # the counts were wrong: only the newest is left
+            newest = (UTTERANCES.c.user_id == user.id) & (UTTERANCES.c.revision == user.revision)
+            count, size = 1, connection.scalar(select(UTTERANCES.c.bytes).where(newest)) or 0
+            break
+        for row in rows:
             if count <= most and size <= most_bytes:
                 break
             count, size, until = count - 1, size - row.bytes, row.revision
-    if until:
+    if (count, size) != (user.utterances, user.history_bytes):
         old = (UTTERANCES.c.user_id == user.id) & (UTTERANCES.c.revision <= until)
         connection.execute(delete(UTTERANCES).where(old))
         bounded = USERS.update().where(USERS.c.id == user.id)
