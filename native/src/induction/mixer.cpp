@@ -115,17 +115,15 @@ ContextMixer::ContextMixer(int bits)
   int total = 0;
   for (const int size : kSetSizes) total += size;
   weights_.assign(size_t(total) * kInputs, 0);
-  for (size_t i = 0; i < weights_.size(); i++) {
-    const int input = int(i % kInputs);
-    if (input < 3 * kContexts) weights_[i] = kFirst[input % 3];
-    if (input == kMatch) weights_[i] = 0.5f;
-    if (input == kHint) weights_[i] = 0.5f;
-  }
+  float row[kInputs] = {};
+  for (int i = 0; i < kMatch; i++) row[i] = kFirst[i % 3];
+  row[kMatch] = row[kHint] = 0.5f;
+  for (size_t i = 0; i < weights_.size(); i += kInputs) std::copy(row, row + kInputs, &weights_[i]);
   final_.assign(256 * 8, 1.0f / kSets);
-  for (size_t i = 0; i < stages_.size(); i++) {
-    const float x = (float(i % kStageBins) - 16) * 0.75f;
-    stages_[i] = uint16_t(squash(x) * 65535);
-  }
+  uint16_t cells[kStageBins];
+  for (int i = 0; i < kStageBins; i++) cells[i] = uint16_t(squash((i - 16) * 0.75f) * 65535);
+  for (size_t i = 0; i < stages_.size(); i += kStageBins)
+    std::copy(cells, cells + kStageBins, &stages_[i]);
   begin_byte();
   settle();
 }
