@@ -119,7 +119,7 @@ def measure_machine(reference: Path, programs: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("what", choices=["text", "speed", "machine"])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--peer-python", default="python3")

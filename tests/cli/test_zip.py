@@ -79,3 +79,18 @@ def test_universal_text_is_the_same_for_equal_seeds(cli: Cli, tmp_path: Path) ->
     assert made("c", 1) != first
     (tmp_path / "a" / "universal-00001.jsonl").unlink()
     assert made("a", 0) == first
+
+
+def test_a_language_model_zips_and_only_it_unzips(
+    cli: Cli, model_dir: Path, tmp_path: Path
+) -> None:
+    source, again = tmp_path / "a", tmp_path / "b"
+    data = b"any bytes: \xff\x00\xc3\xa9 and text"
+    source.write_bytes(data)
+    assert cli("zip", str(source), "--predictor", f"lm:{model_dir}").status == 0
+    assert cli("unzip", str(tmp_path / "a.slz"), "-o", str(again)).status == 0
+    assert again.read_bytes() == data
+    done = cli("unzip", tmp_path / "a.slz", "-o", tmp_path / "c", "--predictor", "mix")
+    assert done.status == 2
+    assert "another predictor or model" in done.err
+    assert not (tmp_path / "c").exists()

@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,7 +119,13 @@ def _node(events: list, context: tuple, depth: int, alpha: Fraction) -> Fraction
 
 
 def test_settings_out_of_range_are_refused() -> None:
-    for wrong in ({"alphabet": 1}, {"alphabet": 257}, {"depth": 65}, {"alpha": 0.0}):
+    cases: list[dict[str, Any]] = [
+        {"alphabet": 1},
+        {"alphabet": 257},
+        {"depth": 65},
+        {"alpha": 0.0},
+    ]
+    for wrong in cases:
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             ContextTree(**wrong)
     with pytest.raises(ConfigError, match="depth"):
