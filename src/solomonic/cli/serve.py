@@ -11,6 +11,7 @@ import typer
 
 from solomonic.cli import console
 from solomonic.cli.options import Settings
+from solomonic.cli.serve_users import users_app
 from solomonic.core import ConfigError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ keys_app = typer.Typer(
     help="API keys: made once, shown once, kept as a hash.", no_args_is_help=True
 )
 app.add_typer(keys_app, name="keys")
+app.add_typer(users_app, name="users")
 
 NONE = "none"
 StoreUrl = Annotated[
@@ -78,7 +80,7 @@ def serve(
     """
     if context.invoked_subcommand is not None:
         return
-    _check_installed()
+    check_installed()
     from solomonic.serve.config import ServeConfig
     from solomonic.serve.guard import allowed_hosts
 
@@ -208,7 +210,7 @@ def revoke_key(
 
 
 def _source(store: str, api_key_file: str) -> KeySource:
-    _check_installed()
+    check_installed()
     from solomonic.serve.keys import KeyFile
     from solomonic.serve.store import open_store
 
@@ -235,7 +237,8 @@ def _path(asr: str | None) -> str | None:
     return None if asr == NONE else asr
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
+    """What `solomonic[serve]` brings is here; else one sentence."""
     try:
         import fastapi  # noqa: F401
         import httptools  # noqa: F401

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from solomonic.cli.main import main
 from solomonic.lm.model import LanguageModel
 from solomonic.lm.pretrained import save_pretrained
+from solomonic.serve.store import Utterance, open_store
 from solomonic.text import ByteTokenizer
 from tiny import tiny_config
 
@@ -54,6 +56,29 @@ def test_keys_are_shown_once(capsys: pytest.CaptureFixture[str], tmp_path: Path)
         status, _, err = run(capsys, "keys", "revoke", "phone", *place)
         assert status == 2 and "there is no key 'phone'" in err
     assert "either --store or --api-key-file" in run(capsys, "keys", "list")[2]
+
+
+def test_users_are_listed_and_deleted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    place = ["--store", f"{tmp_path}/a.db"]
+    status, _, err = run(capsys, "users", "list", *place)
+    assert status == 2 and "there is no store" in err and not list(tmp_path.iterdir())
+    with closing(open_store(f"{tmp_path}/a.db")) as store:
+        store.commit("ana", Utterance(text="call siobhan"))
+        store.commit("bob", Utterance(text="good night"))
+    status, out, _ = run(capsys, "users", "list", *place)
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert status == 0 and [row[:2] for row in rows] == [["ana", "1"], ["bob", "1"]]
+    assert [
+        one["user"] for one in json.loads(run(capsys, "users", "list", "--json", *place)[1])
+    ] == [
+        "ana",
+        "bob",
+    ]
+    status, _, err = run(capsys, "users", "delete", "eve", "--yes", *place)
+    assert status == 2 and "there is no user 'eve'" in err
+    assert run(capsys, "users", "delete", "ana", "--yes", *place)[0] == 0
+    with closing(open_store(f"{tmp_path}/a.db")) as store:
+        assert store.users() == ["bob"]
 
 
 def test_what_cannot_be_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
