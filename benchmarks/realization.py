@@ -40,11 +40,11 @@ def peer(name: str, path: str) -> dict[str, Any]:
     """Fit one peer (4 states are told to it); matrices of its innovations form."""
     y = np.load(path)
     warnings.simplefilter("ignore")
-    started = time.process_time()
     if name == "nfoursid":
         import pandas
         from nfoursid.nfoursid import NFourSID
 
+        started = time.process_time()
         names = [f"y{k}" for k in range(y.shape[1])]
         found = NFourSID(pandas.DataFrame(y - y.mean(0), columns=names), names, num_block_rows=10)
         found.subspace_identification()
@@ -56,6 +56,7 @@ def peer(name: str, path: str) -> dict[str, Any]:
                 "S": S.tolist(), "seconds": seconds}  # fmt: skip
     from statsmodels.tsa.statespace.varmax import VARMAX
 
+    started = time.process_time()
     found = VARMAX(y, order=(2, 2), trend="c").fit(disp=False, maxiter=200)
     seconds = time.process_time() - started
     filtered = found.filter_results
