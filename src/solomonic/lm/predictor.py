@@ -3,7 +3,7 @@
     model, tokenizer = load_pretrained("model")
     both = mix([LmPredictor.of_bytes(model, tokenizer), Mixer()], rule="logistic")
 
-Its state is a state file of `solomonic.state` with the prediction it has made; weights are not in it.
+Its state is a state file of `solomonic.state` with the prediction it made, without the weights.
 """
 
 import base64
