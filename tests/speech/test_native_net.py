@@ -274,7 +274,7 @@ def test_the_shipped_model_on_real_audio(shipped: SpeechModel) -> None:
         assert float(off.max()) < most and float(off.mean()) < most / 20, weights
 
 
-@pytest.mark.parametrize("which", [0, 4])
+@pytest.mark.parametrize("which", [1, 4])  # others leave no doubt, and lattices of one path
 def test_the_shipped_recogniser_hears_the_same(shipped: SpeechModel, which: int) -> None:
     """The same words, times and arcs; scores within the rounding of the two kinds of sums."""
     want, got = (
