@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import expect
 
 from page_fake import HITS, STORY, State
 from page_support import SIZES, Watched, overflow, until
 
+expect = pytest.importorskip("playwright.sync_api").expect
 Open = Callable[..., Watched]
 PROMPT = "The old lighthouse keeper opened the door and"
 
