@@ -31,9 +31,11 @@ def session_audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(sentence: Path) -> Iterator[Any]:
-    """Debian's Chromium, driven by Playwright."""
+    """Debian's Chromium, driven by Playwright. Not of the session: while Playwright lives, an event
+    loop runs in this thread, and no test of another module that a worker has taken could start one.
+    """
     if not CHROMIUM.exists():
         pytest.skip("needs Debian's chromium")
     api = pytest.importorskip("playwright.sync_api")
