@@ -126,27 +126,15 @@ def compress_by_training(
     Args:
         folder: of the run; source: of `model`, for the record.
     """
-    from solomonic.cli.progress import Watched
-    from solomonic.recipes.compress import build_task, finished, save_run
-    from solomonic.train import train
+    from solomonic.cli.compress_run import run_training
+    from solomonic.recipes.compress import build_task, finished
 
     banks = _banks(run, model, data, folder)
-    going_on = resume and (folder / "checkpoints").is_dir()
-    # What calibration would find, the checkpoint has.
-    subject: Any = build_task(run.replace(start="dense") if going_on else run, model, banks, device)
-    if not going_on:
-        save_run(run, folder, source)
-    how: Any = "auto" if resume else False
-    if run.train.max_seconds is None:
-        result = train(subject, run.train, folder, resume=how)
-    else:
-        with Watched(subject, seconds=run.train.max_seconds, label="compressing") as watched:
-            result = train(watched, run.train, folder, resume=how, progress=False)
-    save_run(run, folder, source)
-    if result.interrupted:
-        console.say("interrupted; the same command with --resume goes on from here")
-        raise typer.Exit(130)
-    subject.compressor.detach()
+
+    def build(begun: CompressRun) -> Any:
+        return build_task(begun, model, banks, device)
+
+    result = run_training(run, build, folder, source, resume)
     model.transducer.to("cpu")
     small, matrices = finished(model, folder)
     return small, matrices, result

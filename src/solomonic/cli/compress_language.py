@@ -6,8 +6,6 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from solomonic.cli import console
 from solomonic.cli.compress import WARMUP, stored_or_new, summary, tell
 from solomonic.cli.options import budget, has_run
@@ -119,27 +117,12 @@ def _by_training(
     resume: bool,
 ) -> tuple[LanguageModel, dict[str, QuantisedMatrix], TrainResult]:
     """Train, and read back the best finished model; progress on standard error."""
-    from solomonic.cli.progress import Watched
-    from solomonic.recipes.compress import save_run
+    from solomonic.cli.compress_run import run_training
     from solomonic.recipes.compress_language import finished_language, language_task
-    from solomonic.train import train
 
-    going_on = resume and (folder / "checkpoints").is_dir()
-    # What calibration would find, the checkpoint has.
-    begun = run.replace(start="dense") if going_on else run
-    task: Any = language_task(begun, model, tokenizer, tokens, device)
-    if not going_on:
-        save_run(run, folder, source)
-    how: Any = "auto" if resume else False
-    if run.train.max_seconds is None:
-        result = train(task, run.train, folder, resume=how)
-    else:
-        with Watched(task, seconds=run.train.max_seconds, label="compressing") as watched:
-            result = train(watched, run.train, folder, resume=how, progress=False)
-    save_run(run, folder, source)
-    if result.interrupted:
-        console.say("interrupted; the same command with --resume goes on from here")
-        raise typer.Exit(130)
-    task.compressor.detach()
+    def build(begun: LanguageCompressRun) -> Any:
+        return language_task(begun, model, tokenizer, tokens, device)
+
+    result = run_training(run, build, folder, source, resume)
     small, matrices = finished_language(folder)
     return small, matrices, result
