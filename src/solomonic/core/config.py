@@ -6,7 +6,7 @@ A default stands in exactly one place, the dataclass; JSON is only the stored re
 import dataclasses
 import difflib
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from solomonic.core.errors import ConfigError
 
@@ -15,8 +15,11 @@ from solomonic.core.errors import ConfigError
 class Config:
     """Base of every configuration. Subclasses are frozen keyword-only dataclasses.
 
-    Subclasses check their own values in `__post_init__` and raise `ConfigError`.
+    Subclasses check their own values in `__post_init__` and raise `ConfigError`, and name those of
+    their settings that are configurations themselves in `PARTS`.
     """
+
+    PARTS: ClassVar[Mapping[str, type["Config"]]] = {}
 
     def to_json(self) -> dict[str, Any]:
         """The plain JSON form, nested configurations included."""
@@ -37,7 +40,10 @@ class Config:
                     f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(known))}."
                 )
                 raise ConfigError(f"{cls.__name__} has no setting '{key}'; {hint}")
-        return cls(**record)
+        parts = cls.PARTS
+        return cls(
+            **{key: parts[key].from_json(v) if key in parts else v for key, v in record.items()}
+        )
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some settings changed, validated again."""

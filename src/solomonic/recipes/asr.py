@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from solomonic.core import CheckpointError, Config, ConfigError, require
 from solomonic.recipes.asr_data import AsrData, Banks, Progress, build_banks, read_sets, statistics
@@ -50,6 +50,8 @@ class AsrRun(Config):
         ConfigError: a value out of range.
     """
 
+    PARTS: ClassVar[Mapping[str, type[Config]]] = _PARTS
+
     model: TransducerConfig = dataclasses.field(default_factory=TransducerConfig)
     train: TrainConfig = _TRAIN
     task: SpeechTaskConfig = dataclasses.field(default_factory=SpeechTaskConfig)
@@ -66,12 +68,6 @@ class AsrRun(Config):
         require(0 <= self.held_out < 1, f"held_out = {self.held_out} must lie in [0, 1).")
         task = self.task.replace(seed=self.train.seed)  # one seed for all of a run
         object.__setattr__(self, "task", task)
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Self:
-        return super().from_json(
-            {key: _PARTS[key].from_json(v) if key in _PARTS else v for key, v in record.items()}
-        )
 
     def changed(self, settings: Mapping[str, Any]) -> Self:
         """This run with single settings of any of its parts changed by name.

@@ -7,7 +7,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from solomonic.compress.config import CompressConfig
 from solomonic.core import CheckpointError, Config, ConfigError, require
@@ -59,6 +59,8 @@ class CompressRun(Config):
         ConfigError: a value out of range.
     """
 
+    PARTS: ClassVar[Mapping[str, type[Config]]] = _PARTS
+
     compress: CompressConfig = dataclasses.field(
         default_factory=lambda: CompressConfig(method="straight-through")
     )
@@ -86,12 +88,6 @@ class CompressRun(Config):
         compress = self.compress.replace(steps=steps, max_seconds=self.train.max_seconds)
         object.__setattr__(self, "compress", compress)
         object.__setattr__(self, "task", self.task.replace(seed=self.train.seed))
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Self:
-        return super().from_json(
-            {key: _PARTS[key].from_json(v) if key in _PARTS else v for key, v in record.items()}
-        )
 
     def changed(self, settings: Mapping[str, Any]) -> Self:
         """This run with single settings of any of its parts changed by name.

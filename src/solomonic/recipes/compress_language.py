@@ -7,7 +7,7 @@ import copy
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from solomonic.compress.config import CompressConfig
 from solomonic.core import Config, require
@@ -47,6 +47,8 @@ class LanguageCompressRun(Config):
         ConfigError: a value out of range.
     """
 
+    PARTS: ClassVar[Mapping[str, type[Config]]] = _PARTS
+
     compress: CompressConfig = dataclasses.field(
         default_factory=lambda: CompressConfig(method="straight-through")
     )
@@ -73,12 +75,6 @@ class LanguageCompressRun(Config):
         steps = self.train.steps * self.train.accumulate
         compress = self.compress.replace(steps=steps, max_seconds=self.train.max_seconds)
         object.__setattr__(self, "compress", compress)
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Self:
-        return super().from_json(
-            {key: _PARTS[key].from_json(v) if key in _PARTS else v for key, v in record.items()}
-        )
 
     def changed(self, settings: Mapping[str, Any]) -> Self:
         """This run with single settings of any of its parts changed by name.

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from solomonic.core import CheckpointError, Config, ConfigError, require
 from solomonic.layers.config import ModelConfig
@@ -30,6 +30,8 @@ class LmRun(Config):
         ConfigError: a value out of range.
     """
 
+    PARTS: ClassVar[Mapping[str, type[Config]]] = {"model": ModelConfig, "train": TrainConfig}
+
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     length: int = 256
@@ -46,13 +48,6 @@ class LmRun(Config):
         if self.parameters is not None:
             model = match_parameters(self.model, self.parameters)
             object.__setattr__(self, "model", model)
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Self:
-        nested = {"model": ModelConfig, "train": TrainConfig}
-        return super().from_json(
-            {key: nested[key].from_json(v) if key in nested else v for key, v in record.items()}
-        )
 
     def changed(self, settings: Mapping[str, Any], layers: int | None = None) -> Self:
         """This run with single settings of the model, the training or itself changed by name.
