@@ -57,7 +57,7 @@ class Pair:
         self, toy: Any, pieces: WordPieces, config: DecodeConfig, bias: tuple | None, first: int
     ) -> None:
         self.toy = toy
-        settings = {name: getattr(config, name) for name in config.__dataclass_fields__}
+        settings = config.to_json()
         self.python = Search(config, bias[0] if bias else None, self.starts(pieces), first)
         self.decoder = object.__new__(Decoder)  # without a model: the toy is asked here
         self.decoder.config, self.decoder.pieces, self.decoder.frame_seconds = config, pieces, FRAME
