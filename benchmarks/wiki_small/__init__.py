@@ -1,0 +1,1 @@
+"""The language model that the memory benchmark asks: how it was made."""
