@@ -3,6 +3,7 @@
 from solomonic.kernels.attention import AttentionOutput as AttentionOutput
 from solomonic.kernels.attention import AttentionSpec as AttentionSpec
 from solomonic.kernels.attention import Carry as Carry
+from solomonic.kernels.attention import Recalled as Recalled
 from solomonic.kernels.attention import empty_carry as empty_carry
 from solomonic.kernels.registry import TABLE as TABLE
 from solomonic.kernels.registry import Form as Form

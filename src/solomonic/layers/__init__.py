@@ -4,6 +4,7 @@ from solomonic.layers.attention import CacheState as CacheState
 from solomonic.layers.attention import FullAttention as FullAttention
 from solomonic.layers.bmojo import BMojo as BMojo
 from solomonic.layers.bmojo import BMojoState as BMojoState
+from solomonic.layers.bmojo import LayerRecall as LayerRecall
 from solomonic.layers.bmojo import attention_spec as attention_spec
 from solomonic.layers.config import LAYER_KINDS as LAYER_KINDS
 from solomonic.layers.config import ModelConfig as ModelConfig

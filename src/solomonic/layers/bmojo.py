@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from solomonic import kernels
 from solomonic.core import ConfigError
-from solomonic.kernels import AttentionSpec, Carry, empty_carry
+from solomonic.kernels import AttentionSpec, Carry, Recalled, empty_carry
 from solomonic.kernels.segments import compute_dtype
 from solomonic.kernels.segments import tail as take_tail
 from solomonic.layers.checks import check_input
@@ -22,6 +22,19 @@ from solomonic.layers.linear import Linear
 from solomonic.layers.projections import project, project_pairs
 from solomonic.layers.ssm import SSM, RecurrentState
 from solomonic.state import State, field
+
+
+@dataclasses.dataclass
+class LayerRecall:
+    """What passes between one layer and a long-term memory in one call.
+
+    slots: what was recalled for the chunks of the call; None: nothing. take: leave the keys and
+    values of the tokens read in pairs, (B, T, 2, G, D), for the memory to keep.
+    """
+
+    slots: Recalled | None = None
+    take: bool = False
+    pairs: Tensor | None = None
 
 
 @dataclasses.dataclass
@@ -106,6 +119,7 @@ class BMojo(nn.Module):
         state: BMojoState | None = None,
         lengths: Tensor | None = None,
         trace: list[dict[str, Tensor]] | None = None,
+        recall: LayerRecall | None = None,
     ) -> tuple[Tensor, BMojoState]:
         """Read u (B, T, d).
 
@@ -115,6 +129,8 @@ class BMojo(nn.Module):
             trace: a list to which the layer appends what it found surprising and what it kept:
                 "innovation" (B, T) and "kept" (B, n + 1, m_e), the times of the kept tokens before
                 each refresh block and after the last, -1 for an empty slot.
+            recall: slots that a long-term memory enters into this layer's softmax, and where the
+                layer leaves its keys and values for that memory; None: neither.
 
         Raises:
             ShapeError: a wrong dimension, named.
@@ -138,9 +154,12 @@ class BMojo(nn.Module):
         elif self.spec.slots:
             eps = torch.ones(u.shape[:2], device=u.device)
         carry = Carry(*(getattr(state, name) for name in Carry._fields))
+        entered = () if recall is None or recall.slots is None else (recall.slots,)
         out, carry, kept = kernels.run(
-            "attention", q, kv, faded, eps, carry, self.spec, lengths, fresh
+            "attention", q, kv, faded, eps, carry, self.spec, lengths, fresh, *entered
         )
+        if recall is not None and recall.take:
+            recall.pairs = kv
         if trace is not None and eps is not None and kept is not None:
             trace.append({"innovation": eps, "kept": kept})
         out = self.output(out.flatten(-2))

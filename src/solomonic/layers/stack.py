@@ -1,13 +1,15 @@
 """Residual blocks, and the stack that a pattern string such as "BBBB" or "MMMT" describes."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from solomonic.core import ConfigError
 from solomonic.layers.attention import FullAttention
-from solomonic.layers.bmojo import BMojo
+from solomonic.layers.bmojo import BMojo, LayerRecall
 from solomonic.layers.checks import check_input
 from solomonic.layers.config import ModelConfig
 from solomonic.layers.delta import DeltaRule
@@ -45,17 +47,27 @@ class Block(nn.Module):
         self.mlp = SwiGLU(config.hidden_size, config.mlp_size) if config.mlp_size else None
 
     def forward(
-        self, x: Tensor, state: Any, lengths: Tensor | None, trace: list | None = None
+        self,
+        x: Tensor,
+        state: Any,
+        lengths: Tensor | None,
+        trace: list | None = None,
+        recall: LayerRecall | None = None,
     ) -> tuple[Tensor, State]:
-        x, state = self.mix(x, state, lengths, trace)
+        x, state = self.mix(x, state, lengths, trace, recall)
         return self.feed(x), state
 
     def mix(
-        self, x: Tensor, state: Any, lengths: Tensor | None, trace: list | None = None
+        self,
+        x: Tensor,
+        state: Any,
+        lengths: Tensor | None,
+        trace: list | None = None,
+        recall: LayerRecall | None = None,
     ) -> tuple[Tensor, State]:
         """The half of the block that looks along time."""
         if isinstance(self.mixer, BMojo):
-            mixed, state = self.mixer(self.norm(x), state, lengths, trace)
+            mixed, state = self.mixer(self.norm(x), state, lengths, trace, recall)
         else:
             mixed, state = self.mixer(self.norm(x), state, lengths)
         return x + mixed, state
@@ -92,22 +104,43 @@ class Stack(nn.ModuleList):
         state: StackState | None = None,
         lengths: Tensor | None = None,
         trace: list[dict] | None = None,
+        recall: Mapping[int, LayerRecall] | None = None,
     ) -> tuple[Tensor, StackState]:
-        """Read x (B, T, d); arguments as in `BMojo.forward`, trace entries name their "layer"."""
+        """Read x (B, T, d); arguments as in `BMojo.forward`, trace entries name their "layer".
+
+        Args:
+            recall: by index of the layer, which must be one of B'MOJO (W, F or B).
+
+        Raises:
+            ConfigError: a layer that cannot read recalled slots, or does not exist.
+        """
         check_input(x, self.config.hidden_size, lengths, None)
+        recall = recall or {}
+        self._check_recall(recall)
         before = (None,) * len(self) if state is None else state.layers
         after = []
         for index, (block, past) in enumerate(zip(self, before, strict=True)):
             seen = None if trace is None else len(trace)
             if self.gradient_checkpointing and self.training and trace is None:
                 # The halves apart: what is recomputed at once is then the larger of the two.
-                x, new = checkpoint(block.mix, x, past, lengths, use_reentrant=False)
+                x, new = checkpoint(
+                    block.mix, x, past, lengths, None, recall.get(index), use_reentrant=False
+                )
                 if block.mlp is not None:
                     x = checkpoint(block.feed, x, use_reentrant=False)
             else:
-                x, new = block(x, past, lengths, trace)
+                x, new = block(x, past, lengths, trace, recall.get(index))
             if trace is not None:
                 for entry in trace[seen:]:
                     entry["layer"] = index
             after.append(new)
         return x, StackState(tuple(after))
+
+    def _check_recall(self, recall: Mapping[int, LayerRecall]) -> None:
+        able = [i for i, block in enumerate(self) if isinstance(cast(Block, block).mixer, BMojo)]
+        for index in recall:
+            if index not in able:
+                raise ConfigError(
+                    f"layer {index} of pattern '{self.config.layers}' reads no recalled slots; "
+                    f"choose among the B'MOJO layers (letters W, F and B): {able}."
+                )

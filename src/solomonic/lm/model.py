@@ -7,12 +7,13 @@ import dataclasses
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from solomonic.core import ShapeError, VocabularyError
-from solomonic.layers import Linear, ModelConfig, RMSNorm, Stack, StackState
+from solomonic.layers import LayerRecall, Linear, ModelConfig, RMSNorm, Stack, StackState
 from solomonic.layers.checks import check_rows
 from solomonic.state import State, field
 
@@ -85,6 +86,7 @@ class LanguageModel(nn.Module):
         lengths: Tensor | None = None,
         trace: list[dict] | None = None,
         embedded: Tensor | None = None,
+        recall: Mapping[int, LayerRecall] | None = None,
     ) -> tuple[Tensor, ModelState]:
         """The normalised output of the stack, (B, T, d), and the next state.
 
@@ -93,10 +95,12 @@ class LanguageModel(nn.Module):
             state: what an earlier call returned; None before the first token.
             lengths: (B,) int64 real tokens of right-padded rows; what lies behind is ignored.
             trace: a list that collects what each B'MOJO layer found surprising and kept.
+            recall: by layer, slots of a long-term memory to read, and places for what it keeps.
 
         Raises:
             ShapeError: a wrong dimension, named.
             VocabularyError: a token outside the vocabulary.
+            ConfigError: `recall` names a layer that cannot read slots.
         """
         if embedded is None:
             assert tokens is not None, "give tokens or embedded"
@@ -104,7 +108,7 @@ class LanguageModel(nn.Module):
         x = self.embed(tokens) if embedded is None else embedded
         batch, steps = x.shape[:2]
         check_rows(batch, steps, lengths, None if state is None else len(state.time))
-        x, stack = self.blocks(x, None if state is None else state.stack, lengths, trace)
+        x, stack = self.blocks(x, None if state is None else state.stack, lengths, trace, recall)
         time = torch.zeros(batch, dtype=torch.int64, device=x.device)
         time = time + (steps if lengths is None else lengths)
         return self.norm(x), ModelState(time if state is None else state.time + time, stack)

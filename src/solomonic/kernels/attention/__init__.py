@@ -9,6 +9,7 @@ from solomonic.kernels.attention import native as native
 from solomonic.kernels.attention import triton as triton
 from solomonic.kernels.attention.blocks import attention as blocks
 from solomonic.kernels.attention.full import full_attention as full_attention
+from solomonic.kernels.attention.recalled import Recalled as Recalled
 from solomonic.kernels.attention.reference import attention as reference
 from solomonic.kernels.attention.spec import AttentionOutput as AttentionOutput
 from solomonic.kernels.attention.spec import AttentionSpec as AttentionSpec
@@ -19,6 +20,7 @@ __all__ = [
     "AttentionOutput",
     "AttentionSpec",
     "Carry",
+    "Recalled",
     "blocks",
     "empty_carry",
     "full_attention",

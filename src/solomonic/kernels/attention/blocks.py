@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from solomonic.kernels.attention.grid import Grid, lay, neighbourhood, span
+from solomonic.kernels.attention.recalled import Recalled, attend_recalled, merge
 from solomonic.kernels.attention.rotary import rotate
-from solomonic.kernels.attention.softmax import attend
+from solomonic.kernels.attention.softmax import attend, attend_parts
 from solomonic.kernels.attention.spec import AttentionOutput, AttentionSpec, Carry
 from solomonic.kernels.segments import padding_mask, tail, take
 from solomonic.kernels.selection.blocks import select, top
@@ -39,6 +40,7 @@ class _Slots(NamedTuple):
 def attention(
     q: Tensor, kv: Tensor, faded: Tensor | None, eps: Tensor | None,
     carry: Carry, spec: AttentionSpec, lengths: Tensor | None = None, fresh: bool = False,
+    recalled: Recalled | None = None,
 ) -> AttentionOutput:  # fmt: skip
     """Same function as `reference.attention`; `fresh` promises that `carry` is empty."""
     if q.shape[1] == 0:
@@ -53,10 +55,13 @@ def attention(
         None if faded is None else torch.cat((carry.faded.to(faded.dtype), faded), dim=1),
     )
     carry = carry._replace(slots=carry.slots.to(kv.dtype))
+    parts = None if recalled is None else []
     if q.shape[1] == 1:
-        out, slots = _single(q, buffers, carry, spec, lengths)
+        out, slots = _single(q, buffers, carry, spec, lengths, parts)
     else:
-        out, slots = _many(q, buffers, carry, spec, lengths, fresh)
+        out, slots = _many(q, buffers, carry, spec, lengths, fresh, parts)
+    if recalled is not None and parts is not None:
+        out = merge(out, parts[0], *attend_recalled(q, recalled, carry.time, spec))
     following = Carry(
         time=carry.time + (q.shape[1] if lengths is None else lengths),
         raw=tail(buffers.raw, spec.ring, lengths, spec.ring),
@@ -73,7 +78,17 @@ def _tail_or(buffer: Tensor | None, carried: Tensor, size: int, lengths: Tensor 
     return carried if buffer is None else tail(buffer, size, lengths, size)
 
 
-def _many(q, buffers: _Buffers, carry: Carry, spec: AttentionSpec, lengths, fresh: bool):
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, size: int, parts: list | None):
+    """`attend`; who merges with another part gives a list, to which log-sum-exps are appended."""
+    if parts is None:
+        return attend(q, k, v, mask, size)
+    bias = torch.zeros(mask.shape, dtype=q.dtype, device=q.device).masked_fill(~mask, -torch.inf)
+    out, lse = attend_parts(q, k, v, bias, size)
+    parts.append(lse)
+    return out
+
+
+def _many(q, buffers: _Buffers, carry: Carry, spec: AttentionSpec, lengths, fresh: bool, parts):
     """Two tokens or more: every row on the grid of its own refresh boundaries."""
     rows, steps, _, head = q.shape
     grid = lay(carry.time, steps, spec.refresh, fresh)
@@ -101,7 +116,9 @@ def _many(q, buffers: _Buffers, carry: Carry, spec: AttentionSpec, lengths, fres
     if spec.rope_theta is not None:
         place = torch.arange(-context, size, device=q.device)
         queries, k = _rotate(queries, k, place[context:], place, spec)
-    out = attend(queries, k, v, mask, head)
+    out = _attend(queries, k, v, mask, head, parts)
+    if parts is not None:
+        parts[0] = grid.unshift(parts[0].unflatten(0, (rows, grid.blocks)).flatten(1, 2), steps)
     return grid.unshift(out.unflatten(0, (rows, grid.blocks)).flatten(1, 2), steps), slots
 
 
@@ -180,7 +197,7 @@ def _fading(history: Tensor, grid: Grid, spec: AttentionSpec) -> tuple[Tensor, T
     return neighbourhood(aligned, grid, count), near & _exists(grid, key)
 
 
-def _single(q, buffers: _Buffers, carry: Carry, spec: AttentionSpec, lengths):
+def _single(q, buffers: _Buffers, carry: Carry, spec: AttentionSpec, lengths, parts):
     """One token a row: decoding."""
     rows, head, device = len(q), q.shape[-1], q.device
     now = carry.time[:, None]
@@ -207,7 +224,7 @@ def _single(q, buffers: _Buffers, carry: Carry, spec: AttentionSpec, lengths):
         place = torch.arange(-spec.ring, 1, device=device)
         q, k = _rotate(q, k, place[-1:], place, spec)
     mask = torch.cat([m.expand(rows, -1) for m in masks], dim=1)[:, None]
-    out = attend(q, k, v, mask, head)
+    out = _attend(q, k, v, mask, head, parts)
     slots = _insert(buffers, carry, spec, lengths)
     if spec.slots:
         slots = slots._replace(kept=torch.stack((carry.slot_time, slots.time), dim=1))

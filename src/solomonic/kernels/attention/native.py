@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from solomonic.kernels.attention.recalled import Recalled, attend_recalled, merge
 from solomonic.kernels.attention.spec import AttentionOutput, AttentionSpec, Carry
 from solomonic.kernels.native_ops import array, call, plain, settled, why_not
 
@@ -17,14 +18,18 @@ from solomonic.kernels.native_ops import array, call, plain, settled, why_not
 def refuses(
     q: Tensor, kv: Tensor, faded: Tensor | None, eps: Tensor | None,
     carry: Carry, spec: AttentionSpec, lengths: Tensor | None = None, fresh: bool = False,
+    recalled: Recalled | None = None,
 ) -> str | None:  # fmt: skip
     """None, or why the native core cannot take these."""
+    if recalled is not None and torch.is_grad_enabled():
+        return "it has no gradient for recalled slots; it reads them under torch.no_grad()."
     return why_not(q, kv, faded, carry.raw, carry.slots)
 
 
 def attention(
     q: Tensor, kv: Tensor, faded: Tensor | None, eps: Tensor | None,
     carry: Carry, spec: AttentionSpec, lengths: Tensor | None = None, fresh: bool = False,
+    recalled: Recalled | None = None,
 ) -> AttentionOutput:  # fmt: skip
     """Same function as `reference.attention`; `fresh` promises that `carry` is empty."""
     steps = q.shape[1]
@@ -39,6 +44,8 @@ def attention(
     book = [carry.time, carry.slot_time, carry.raw_eps, carry.slot_eps]
     outs = _attend(sources, book, eps, lengths, *_plain(spec, blocks))
     out, raw, faded_ring, slots, slot_time, raw_eps, slot_eps, kept = outs[:8]
+    if recalled is not None:
+        out = merge(out, outs[9], *attend_recalled(q, recalled, carry.time, spec))
     following = Carry(
         time=carry.time + (steps if lengths is None else lengths),
         raw=raw,

@@ -6,6 +6,7 @@ Source: Zancato et al., arXiv 2407.06324, section 3, fixed in bmojo.md.
 import torch
 from torch import Tensor
 
+from solomonic.kernels.attention.recalled import Recalled
 from solomonic.kernels.attention.rotary import rotate
 from solomonic.kernels.attention.spec import AttentionOutput, AttentionSpec, Carry
 from solomonic.kernels.segments import tail
@@ -15,8 +16,9 @@ from solomonic.kernels.selection.reference import select
 def attention(
     q: Tensor, kv: Tensor, faded: Tensor | None, eps: Tensor | None,
     carry: Carry, spec: AttentionSpec, lengths: Tensor | None = None, fresh: bool = False,
+    recalled: Recalled | None = None,
 ) -> AttentionOutput:  # fmt: skip
-    """out_t = softmax over z in W_t U M_t U F_t of q_t.K_z / sqrt(D), times V_z.
+    """out_t = softmax over z in W_t U M_t U F_t U C_t of q_t.K_z / sqrt(D), times V_z.
 
     Args:
         q: (B, T, H, D) queries.
@@ -27,6 +29,7 @@ def attention(
         spec: the sets.
         lengths: (B,) real tokens of right-padded rows; outputs behind them are undefined.
         fresh: ignored here.
+        recalled: slots of a long-term memory for each chunk (C_t), with biases; None: none.
 
     Returns:
         Outputs and the next carry; the history of the slots is left out here.
@@ -43,6 +46,7 @@ def attention(
                 q[row, t], kv[row : row + 1, now],
                 None if faded is None else faded[row : row + 1, now],
                 None if eps is None else eps[row : row + 1, now], mine, spec,
+                _chunk(recalled, row, int(mine.time[0])),
             )  # fmt: skip
         outs.append(torch.stack(out_row) if steps else q[row])
         carries.append(mine)
@@ -50,24 +54,37 @@ def attention(
     return AttentionOutput(torch.stack(outs), joined, None)
 
 
-def _token(q, kv, faded, eps, carry: Carry, spec: AttentionSpec):
+def _chunk(recalled: Recalled | None, row: int, t: int) -> list[tuple[Tensor, None, Tensor]]:
+    """What was recalled for the token at time t."""
+    if recalled is None:
+        return []
+    chunk = (t - int(recalled.begin[row])) // recalled.period
+    if not 0 <= chunk < recalled.pairs.shape[1]:
+        return []
+    pairs, bias = recalled.pairs[row, chunk], recalled.bias[row, chunk]
+    return [(pairs[i], None, bias[i]) for i in range(len(bias)) if bias[i] > -torch.inf]
+
+
+def _token(q, kv, faded, eps, carry: Carry, spec: AttentionSpec, more: list):
     """One token of one row: q (H, D), the others (1, 1, ...). Returns (carry, out)."""
     t = int(carry.time[0])
     boundary = spec.refresh * (t // spec.refresh)
     raw = torch.cat((carry.raw.to(kv.dtype), kv), dim=1)[0]
     raw_time = [t - len(raw) + 1 + i for i in range(len(raw))]
-    sets: list[tuple[Tensor, int | None]] = [
-        (raw[i], t - j) for i, j in enumerate(raw_time) if max(0, t - spec.window + 1) <= j <= t
+    sets: list[tuple[Tensor, int | None, Tensor | None]] = [
+        (raw[i], t - j, None)
+        for i, j in enumerate(raw_time)
+        if max(0, t - spec.window + 1) <= j <= t
     ]
     for slot, when in zip(carry.slots[0].to(kv.dtype), carry.slot_time[0].tolist(), strict=True):
         if when >= 0 and (spec.keep_duplicates or when <= t - spec.window):
-            sets.append((slot, None))
+            sets.append((slot, None, None))
     history = carry.faded if faded is None else torch.cat((carry.faded.to(kv.dtype), faded), dim=1)
     for j in range(spec.fading):
         when = boundary - 1 - j if spec.chunked_fading else t - spec.lag - j
         if when >= 0:
-            sets.append((history[0, when - t - 1], None))
-    out = _softmax(q, sets, spec)
+            sets.append((history[0, when - t - 1], None, None))
+    out = _softmax(q, sets + more, spec)
 
     fresh = carry._replace(
         time=carry.time + 1,
@@ -84,18 +101,19 @@ def _token(q, kv, faded, eps, carry: Carry, spec: AttentionSpec):
 
 
 def _softmax(q: Tensor, sets: list, spec: AttentionSpec) -> Tensor:
-    """q (H, D); sets of ((2, G, D), distance or None for a memory)."""
+    """q (H, D); sets of ((2, G, D), distance or None for a memory, bias of its score or None)."""
     if not sets:
         return torch.zeros_like(q)
     repeat = q.shape[0] // sets[0][0].shape[1]
     scores, values = [], []
-    for pair, distance in sets:
-        key, value = pair.repeat_interleave(repeat, dim=1)
+    for pair, distance, bias in sets:
+        key, value = pair.to(q.dtype).repeat_interleave(repeat, dim=1)
         query = q
         if spec.rope_theta is not None:
             place = torch.tensor([spec.window if distance is None else distance], device=q.device)
             query = rotate(q[None], place, spec.rope_theta)[0]
-        scores.append((query * key).sum(dim=-1) / q.shape[-1] ** 0.5)
+        score = (query * key).sum(dim=-1) / q.shape[-1] ** 0.5
+        scores.append(score if bias is None else score + bias)
         values.append(value)
     weights = torch.softmax(torch.stack(scores), dim=0)
     return (weights[..., None] * torch.stack(values)).sum(dim=0)

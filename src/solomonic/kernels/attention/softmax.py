@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from solomonic.kernels.segments import compute_dtype
+
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, size: int) -> Tensor:
     """softmax(q k^T / sqrt(size)) v over the keys `mask` admits; 0 where it admits none.
@@ -33,3 +35,26 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, size: int) -> Tensor:
     out = scaled_dot_product_attention(q, k, v, attn_mask=bias[:, None], scale=size**-0.5)
     out = out[..., : out.shape[-1] - wide] if wide else out
     return out.transpose(1, 2) * seen[..., None]
+
+
+def attend_parts(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """`attend` for a softmax of which these keys are a part; the other part is merged later.
+
+    Args:
+        bias: (N, R or 1, S), added to the scores; -inf hides a key.
+
+    Returns:
+        (N, R, H, D), 0 for a query without keys, and the log of the sum of exponentials
+        (N, R, H) in at least float32, very negative for such a query.
+    """
+    groups, wide = k.shape[2], compute_dtype(q)
+    q = q.unflatten(2, (groups, -1))
+    scores = torch.einsum("nrghd,nsgd->nrghs", q, k).to(wide) * size**-0.5
+    scores = scores + bias[:, :, None, None].to(wide)
+    # Where no key is seen the largest score is -inf, and -inf minus itself would not be a number.
+    top = scores.detach().amax(dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float32).min)
+    weights = (scores - top).exp()
+    total = weights.sum(dim=-1, keepdim=True)
+    total = total + (total == 0)
+    out = torch.einsum("nrghs,nsgd->nrghd", (weights / total).to(v.dtype), v)
+    return out.flatten(2, 3), (total.log() + top)[..., 0].flatten(2, 3)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.library import custom_op
 
 from solomonic.kernels import triton as device
+from solomonic.kernels.attention.recalled import Recalled
 from solomonic.kernels.attention.spec import AttentionOutput, AttentionSpec, Carry
 from solomonic.kernels.segments import padding_mask, take
 from solomonic.kernels.selection import triton as selection
@@ -47,8 +48,11 @@ class Pairs(NamedTuple):
 def refuses(
     q: Tensor, kv: Tensor, faded: Tensor | None, eps: Tensor | None,
     carry: Carry, spec: AttentionSpec, lengths: Tensor | None = None, fresh: bool = False,
+    recalled: Recalled | None = None,
 ) -> str | None:  # fmt: skip
     """One sentence why the kernels cannot take these arguments, or None."""
+    if recalled is not None:
+        return "its kernels do not read recalled slots."
     if reason := device.why_not(q):
         return reason
     if kv.dtype == torch.float64 or carry.slot_eps.dtype == torch.float64:
