@@ -1,0 +1,114 @@
+"""What items count for now: the memory's change detector, kept through restarts.
+
+Each observation moves the detector by one step. Writing its whole state with every token would
+cost more than the items, so observations are written as they are, with the next items or every
+`FLUSH` of them, and the state only every `SAVE`; opening reads the state and observes the rest
+again. A killed process loses at most the last `FLUSH` observations, and none that is older than
+an acknowledged item.
+"""
+
+import numpy as np
+
+from solomonic.core import CheckpointError
+from solomonic.memory.config import MemoryConfig
+from solomonic.memory.rows import LEAST_WEIGHT
+from solomonic.memory.truth import Truth
+
+FLUSH = 256
+SAVE = 4096
+STATE = "forgetting"
+
+
+class Weighing:
+    """The probability of every item that the world is still the one in which it was written.
+
+    Attributes:
+        detector: an object as `solomonic.memory.forgetting.Forgetting`; None weighs all alike.
+        step: observations so far.
+    """
+
+    def __init__(self, truth: Truth, config: MemoryConfig, detector: object | None) -> None:
+        self.truth = truth
+        self.detector = detector
+        self.step = 0
+        self._pending: list[float] = []
+        self._saved = 0  # step of the saved state
+        if detector is None and config.forgetting not in ("none", None):
+            from solomonic.memory.forgetting import forgetting_from  # pyright: ignore
+
+            self.detector = forgetting_from(config.forgetting)
+        self._read()
+
+    def _read(self) -> None:
+        found = self.truth.one("SELECT data FROM memory_state WHERE name = ?", [STATE])
+        if found is not None:
+            self._saved = self.step = int.from_bytes(bytes(found)[:8], "little")
+            name = type(self.detector).__name__
+            length = bytes(found)[8]
+            kept = bytes(found)[9 : 9 + length].decode()
+            if self.detector is not None:
+                if kept != name:
+                    raise CheckpointError(
+                        f"the memory {self.truth.place} forgets by {kept} and was opened with"
+                        f" {name}; open it with the same, or make another memory."
+                    )
+                self.detector = type(
+                    self.detector
+                ).from_bytes(  # pyright: ignore
+                    bytes(found)[9 + length :]
+                )
+        rows = self.truth.rows(
+            "SELECT data FROM memory_observed WHERE first >= ? ORDER BY first", [self.step]
+        )
+        for (data,) in rows:
+            for value in np.frombuffer(data, dtype="<f8"):
+                self._observe(float(value))
+
+    def _observe(self, value: float) -> None:
+        self.step += 1
+        if self.detector is not None:
+            self.detector.observe(value)  # pyright: ignore
+
+    def observe(self, value: float) -> bool:
+        """Move by one step; True when it is time to `flush`."""
+        self._observe(value)
+        self._pending.append(value)
+        return len(self._pending) >= FLUSH
+
+    def flush(self) -> None:
+        """Write what was observed, inside a transaction."""
+        if not self._pending:
+            return
+        data = np.array(self._pending, dtype="<f8").tobytes()
+        first = self.step - len(self._pending)
+        self.truth.execute(
+            "INSERT INTO memory_observed VALUES (?, ?, ?)", (first, len(self._pending), data)
+        )
+        if self.step - self._saved >= SAVE and self.detector is not None:
+            name = type(self.detector).__name__.encode()
+            state = self.step.to_bytes(8, "little") + bytes([len(name)]) + name
+            self.truth.execute(
+                "INSERT INTO memory_state VALUES (?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET data = excluded.data",
+                (STATE, state + self.detector.to_bytes()),  # pyright: ignore
+            )
+            self.truth.execute("DELETE FROM memory_observed WHERE first < ?", (self.step,))
+
+    def flushed(self) -> None:
+        """The transaction of `flush` was committed."""
+        if self.step - self._saved >= SAVE:
+            self._saved = self.step
+        self._pending.clear()
+
+    def survival(self, steps: np.ndarray) -> np.ndarray:
+        """(n,) float64 in [0, 1] of items written at `steps` (n,) int64."""
+        if self.detector is None or not len(steps):
+            return np.ones(len(steps))
+        return np.asarray(
+            self.detector.survival(np.minimum(steps, self.step)),  # pyright: ignore
+            dtype=np.float64,
+        )
+
+    def logs(self, steps: np.ndarray) -> np.ndarray:
+        """Logarithms of `survival`, kept finite."""
+        return np.log(np.maximum(self.survival(steps), LEAST_WEIGHT))
