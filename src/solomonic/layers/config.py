@@ -26,6 +26,9 @@ class ModelConfig(Config):
     `head_dim` = width / heads, `intermediate_size` = 8/3 of the width rounded up to 32 (0: no
     MLP), `refresh_period` = window (1 when the window is 0), `fading_lag` = window.
 
+    `ssm_state_rank` is what balanced truncation has left of `ssm_state_size` (`lm.truncate`): the
+    state keeps so many directions, and two matrices lead to them.
+
     `fading_skip` adds the fading memory's output to the layer's own beside the softmax: our one
     addition to the paper's layer, off by default (docs/log.md says what it is worth).
 
@@ -52,6 +55,7 @@ class ModelConfig(Config):
     keep_duplicates: bool = False
     ssm_state_size: int = 32
     ssm_head_dim: int = 32
+    ssm_state_rank: int | None = None
     ssm_expand: int = 1
     ssm_conv_size: int = 4
     transition: str = "ssd"
@@ -67,6 +71,7 @@ class ModelConfig(Config):
     def __post_init__(self) -> None:
         self._check_pattern()
         self._check_widths()
+        self._check_rank()
         self._check_memories()
 
     @property
@@ -155,6 +160,17 @@ class ModelConfig(Config):
         require(
             self.transition in ("ssd", "delta"),
             f"transition = '{self.transition}' is unknown; use 'ssd' or 'delta'.",
+        )
+
+    def _check_rank(self) -> None:
+        rank = self.ssm_state_rank
+        require(
+            rank is None or 1 <= rank <= self.ssm_state_size,
+            f"ssm_state_rank = {rank} must be from 1 to ssm_state_size = {self.ssm_state_size}.",
+        )
+        require(
+            rank is None or self.transition == "ssd",
+            "ssm_state_rank needs transition = 'ssd'; the delta rule has no such form.",
         )
 
     def _check_memories(self) -> None:

@@ -35,6 +35,7 @@ MODEL_TYPE = "solomonic-lm"
 VERSION = 1
 SMALLEST = 1024
 """Weights from which on a matrix is quantised."""
+_LATER = ("ssm_state_rank",)  # settings that came later: absent where they are None
 _CONTROL = 3  # SentencePiece's type of a token that stands for no text
 
 
@@ -70,7 +71,8 @@ def write_device_model(
         )
     tensors = {name: given.get(name, _stored(tensor, bits)) for name, tensor in state.items()}
     config = settings("model", {"type": MODEL_TYPE, "version": VERSION})
-    config |= settings("lm", model.config.to_json())
+    values = model.config.to_json()
+    config |= settings("lm", {k: v for k, v in values.items() if k not in _LATER or v is not None})
     return write_pack(path, Pack(config, tensors, _vocabulary(tokenizer)))
 
 
@@ -95,7 +97,8 @@ def read_device_model(
         )
     try:
         with torch.random.fork_rng(devices=[]):
-            model = LanguageModel(typed(ModelConfig, "lm", pack.config))
+            absent = {f"lm.{name}": "null" for name in _LATER}
+            model = LanguageModel(typed(ModelConfig, "lm", absent | dict(pack.config)))
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"{path} describes no possible model: {error}") from error
     fill_tensors(path, _state(model), pack)

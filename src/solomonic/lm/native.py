@@ -23,6 +23,13 @@ WEIGHTS = ("float32", "bfloat16", "int8", "int4")
 """Types a model's matrices can be packed in; everything that is not a matrix stays float32."""
 
 
+def refuses(config: ModelConfig) -> str | None:
+    """None, or why the native core cannot read a model of this configuration."""
+    if config.ssm_state_rank is not None:
+        return "the model's states were truncated (ssm_state_rank), which only torch reads"
+    return None
+
+
 class NativeModel:
     """A model packed for the CPU; parameters are copied, later changes to `model` are not seen.
 
@@ -40,6 +47,8 @@ class NativeModel:
         self._core = require_core()
         if weights not in WEIGHTS:
             raise ConfigError(f"weights = '{weights}' is unknown; use one of {', '.join(WEIGHTS)}.")
+        if reason := refuses(model.config):
+            raise ConfigError(f"the native core cannot run this: {reason}.")
         self.config, self.weights, self.threads = model.config, weights, threads
         try:
             self._model = self._core.model(settings(model.config), WEIGHTS.index(weights))

@@ -5,6 +5,7 @@ import torch
 from solomonic import kernels
 from solomonic.kernels import native
 from solomonic.lm.model import LanguageModel
+from solomonic.lm.native import refuses
 
 PHASES = ("training", "prefill", "decode")
 
@@ -46,6 +47,6 @@ def engine(model: LanguageModel, backend: str = "auto") -> tuple[str, str]:
         return backend, "asked for"
     if model.device.type != "cpu":
         return "torch", f"not native: the model is on {model.device.type}, the core is for the CPU"
-    if reason := native.why_not():
+    if reason := native.why_not() or refuses(model.config):
         return "torch", f"not native: {reason}"
     return "native", "the fastest there is on this device"

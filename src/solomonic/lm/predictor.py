@@ -17,7 +17,7 @@ import torch
 
 from solomonic.core import CheckpointError, ConfigError, VocabularyError
 from solomonic.kernels import native
-from solomonic.lm.native import NativeModel
+from solomonic.lm.native import NativeModel, refuses
 from solomonic.state import dumps, gather, loads
 from solomonic.text import Tokenizer
 
@@ -50,7 +50,8 @@ class LmPredictor:
         if alphabet is not None and not 1 <= alphabet <= size:
             raise ConfigError(f"alphabet = {alphabet} must be from 1 to the model's {size} tokens.")
         self.model, self.start, self.alphabet = model, start, alphabet or size
-        use = native.load() is not None if packed is None else packed
+        can = native.load() is not None and refuses(model.config) is None
+        use = can if packed is None else packed
         self._reader = NativeModel(model) if use else model
         self._state: Any = self._reader.init_state(1)
         self._read(start)

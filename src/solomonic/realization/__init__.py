@@ -18,6 +18,7 @@ from solomonic.realization.balanced import canonical_correlations as canonical_c
 from solomonic.realization.balanced import gramians as gramians
 from solomonic.realization.balanced import hankel_singular_values as hankel_singular_values
 from solomonic.realization.balanced import reduce as reduce
+from solomonic.realization.balanced import truncation as truncation
 from solomonic.realization.canonical import Canonical as Canonical
 from solomonic.realization.canonical import canonical as canonical
 from solomonic.realization.canonical import is_minimal as is_minimal
@@ -25,6 +26,7 @@ from solomonic.realization.canonical import minimal as minimal
 from solomonic.realization.change import ChangeConfig as ChangeConfig
 from solomonic.realization.change import Changes as Changes
 from solomonic.realization.change import find_changes as find_changes
+from solomonic.realization.diagonal import diagonal_gramians as diagonal_gramians
 from solomonic.realization.draw import draw_frames as draw_frames
 from solomonic.realization.draw import draw_identified as draw_identified
 from solomonic.realization.draw import draw_stack as draw_stack
@@ -61,6 +63,8 @@ from solomonic.realization.split import memory as memory
 from solomonic.realization.split import split_memory as split_memory
 from solomonic.realization.stack import Components as Components
 from solomonic.realization.stack import Stack as Stack
+from solomonic.realization.steering import Steering as Steering
+from solomonic.realization.steering import least_energy as least_energy
 from solomonic.realization.stochastic import StateSpace as StateSpace
 from solomonic.realization.stochastic import from_innovations as from_innovations
 from solomonic.realization.textures import Texture as Texture

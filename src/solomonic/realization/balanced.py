@@ -91,6 +91,23 @@ def _factors(system: Linear) -> tuple[Array, Array, Array, Array, Array]:
     return reached, seen, U, s, Vt
 
 
+def truncation(reached: Array, seen: Array, order: int) -> tuple[Array, Array, Array]:
+    """The balanced truncation that two Gramians (n, n) ask for, of a system of any kind.
+
+    Returns:
+        change (order, n) and back (n, order), whose product change @ back is the identity, and all
+        n singular values. The truncated state is change · x, and is read by C · back.
+
+    Raises:
+        NotMinimalError: more states are asked for than carry anything.
+    """
+    into, out = root(reached), root(seen)
+    U, s, Vt = np.linalg.svd(out.T @ into)
+    n = _choose(s, order, None, None)
+    change = (U[:, :n] / np.sqrt(s[:n])).T @ out.T
+    return change, into @ (Vt[:n].T / np.sqrt(s[:n])), s
+
+
 def hankel_singular_values(system: Linear | StateSpace) -> Array:
     """Largest first; of a process those of its innovations form."""
     return _factors(as_linear(system))[3]

@@ -60,7 +60,7 @@ def load_lm(
     """
     from solomonic.kernels import native
     from solomonic.lm.device_file import read_device_model
-    from solomonic.lm.native import NativeModel
+    from solomonic.lm.native import NativeModel, refuses
     from solomonic.lm.pretrained import load_pretrained
     from solomonic.lm.shipped import ASSISTANT
 
@@ -72,7 +72,7 @@ def load_lm(
         )
     read = read_device_model if place.suffix == ENDING else load_pretrained
     model, tokenizer = read(place)
-    why = native.why_not()
+    why = native.why_not() or refuses(model.config)
     reader = model if why else NativeModel(model, weights, threads)
     return LoadedModel(
         name=place.stem if place.suffix == ENDING else place.name,
