@@ -58,7 +58,7 @@ def load(path: str | Path, like: AnyState, fingerprint: str = "") -> AnyState:
         CheckpointError: missing, cut short, foreign, newer, or of another model.
     """
     path = Path(path)
-    return _place(_read(path, fingerprint), like, f"state file {path}")
+    return place(_read(path, fingerprint), like, f"state file {path}")
 
 
 def dumps(state: State, fingerprint: str = "", notes: str = "") -> bytes:
@@ -87,7 +87,7 @@ def loads(data: bytes, like: AnyState, fingerprint: str = "") -> tuple[AnyState,
             f"{where} is cut short or corrupted ({error}); it must be made anew."
         ) from error
     _check_header(header, where, fingerprint)
-    return _place(tensors, like, where), header.get("notes", "")
+    return place(tensors, like, where), header.get("notes", "")
 
 
 def _plain(state: State, fingerprint: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
@@ -96,8 +96,15 @@ def _plain(state: State, fingerprint: str) -> tuple[dict[str, torch.Tensor], dic
     return {n: tensor.detach().cpu().contiguous() for n, tensor in state.leaves()}, header
 
 
-def _place(tensors: dict[str, torch.Tensor], like: AnyState, where: str) -> AnyState:
-    """The tree of `like` with the tensors read, each checked by name and shape."""
+def place(tensors: dict[str, torch.Tensor], like: AnyState, where: str) -> AnyState:
+    """The tree of `like` with the tensors read, each checked by name and shape.
+
+    Args:
+        where: names the file in messages.
+
+    Raises:
+        CheckpointError: a name or shape that is not the model's.
+    """
     expected = {name: grows for name, _, grows in like.entries()}
     names = sorted(set(expected) ^ set(tensors))
     if names:
@@ -108,7 +115,7 @@ def _place(tensors: dict[str, torch.Tensor], like: AnyState, where: str) -> AnyS
 
     pending = iter(list(expected))
 
-    def place(_: float, old: torch.Tensor) -> torch.Tensor:
+    def put(_: float, old: torch.Tensor) -> torch.Tensor:
         name = next(pending)
         new = tensors[name]
         fixed = 2 if expected[name] else 1  # the first dimension that must be equal
@@ -119,7 +126,7 @@ def _place(tensors: dict[str, torch.Tensor], like: AnyState, where: str) -> AnyS
             )
         return new.to(device=old.device)
 
-    return like.map(place)
+    return like.map(put)
 
 
 def _read(path: Path, fingerprint: str) -> dict[str, torch.Tensor]:
