@@ -175,7 +175,8 @@ def test_a_padded_row_is_the_row_alone() -> None:
     lengths = torch.tensor([STEPS, 11, 1])
     padded, _ = layer(u, None, lengths, None, LayerRecall(recalled))
     for row, length in enumerate(lengths.tolist()):
-        mine = Recalled(*(x[row : row + 1] for x in recalled[:3]), 7)
+        one = slice(row, row + 1)
+        mine = Recalled(recalled.pairs[one], recalled.bias[one], recalled.begin[one], 7)
         alone = read(layer, u[row : row + 1, :length], mine, [length])
         assert (padded[row, :length] - alone[0]).abs().max() <= TOLERANCE
 
