@@ -114,6 +114,11 @@ SLM_API slm_status slm_stream_set_slot_times(slm_stream* stream, int32_t layer,
 SLM_API slm_status slm_read(slm_context* context, int32_t n, slm_stream* const* streams,
                             const int32_t* counts, const int32_t* tokens, int32_t all,
                             float* logits);
+/* The same, and the vectors (width floats a row, rows as those of logits) that the head turns into
+ * logits: the keys of a memory. Either output may be NULL. */
+SLM_API slm_status slm_read_hidden(slm_context* context, int32_t n, slm_stream* const* streams,
+                                   const int32_t* counts, const int32_t* tokens, int32_t all,
+                                   float* logits, float* hidden);
 
 /* ---- training -------------------------------------------------------------------------------- */
 

@@ -127,25 +127,32 @@ void bind_stream(nb::module_& module) {
       });
 }
 
-// counts: int32 (n); tokens: int32, those of the first stream first; logits: float32 or 0.
-void read_streams(Context& context, const std::vector<Stream*>& streams, uintptr_t counts,
-          uintptr_t tokens, bool all, uintptr_t logits) {
+// counts: int32 (n); tokens: int32, those of the first stream first; logits, hidden: float32 or 0.
+void read_hidden(Context& context, const std::vector<Stream*>& streams, uintptr_t counts,
+                 uintptr_t tokens, bool all, uintptr_t logits, uintptr_t hidden) {
   std::vector<slm_stream*> handles;
   for (Stream* stream : streams) handles.push_back(stream->handle.get());
   slm_status status;
   {
     nb::gil_scoped_release release;
-    status = slm_read(context.handle.get(), int32_t(handles.size()), handles.data(),
-                      at<const int32_t>(counts), at<const int32_t>(tokens), all,
-                      at<float>(logits));
+    status = slm_read_hidden(context.handle.get(), int32_t(handles.size()), handles.data(),
+                             at<const int32_t>(counts), at<const int32_t>(tokens), all,
+                             at<float>(logits), at<float>(hidden));
   }
   check(status);
+}
+
+void read_streams(Context& context, const std::vector<Stream*>& streams, uintptr_t counts,
+                  uintptr_t tokens, bool all, uintptr_t logits) {
+  read_hidden(context, streams, counts, tokens, all, logits, 0);
 }
 
 }  // namespace
 
 void bind_runtime(nb::module_& module) {
   bind_model(module);
-  nb::class_<Context>(module, "Context").def("read", read_streams);
+  nb::class_<Context>(module, "Context")
+      .def("read", read_streams)
+      .def("read_hidden", read_hidden);
   bind_stream(module);
 }

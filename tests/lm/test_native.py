@@ -241,3 +241,21 @@ def test_bad_input_is_refused_and_nothing_moves() -> None:
         NativeModel(model_of(pattern="M"), "int3")
     with pytest.raises(ConfigError, match="threads = 0 must lie between 1 and 256"):
         NativeModel(model_of(pattern="M"), threads=0)
+
+
+@torch.no_grad()
+def test_hidden_vectors_are_those_of_the_model_and_give_the_logits() -> None:
+    model = model_of(pattern="BM")
+    native = NativeModel(model)
+    read, lengths = text(2, 9), torch.tensor([9, 4])
+    streams, again = native.streams(2), native.streams(2)
+    logits, hidden = native.read_hidden(read, streams, lengths, every=True)
+    wanted, _ = model.hidden(read, lengths=lengths)
+    real = torch.arange(9) < lengths[:, None]
+    torch.testing.assert_close(hidden[real], wanted[real].float(), rtol=1e-4, atol=1e-4)
+    assert not hidden[~real].any()
+    assert torch.equal(logits, native.read(read, again, lengths, every=True))
+    last, key = native.read_hidden(read[:, :1], streams)
+    torch.testing.assert_close(
+        model.head(key.to(model.head.weight)).float(), last, rtol=1e-4, atol=1e-4
+    )

@@ -126,8 +126,9 @@ namespace slm {
 void read_stack(Workspace& scratch, const Segments& segments);
 // A language model over one round; `context.x` is then the last layer's output.
 void read_round(slm_context& context, const Segments& segments, const int32_t* tokens);
-// Logits of some rows of `context.x`, one after the other.
-void read_logits(slm_context& context, const std::vector<int>& rows, float* out);
+// Logits of some rows of `context.x`, one after the other, and the normalised rows that the head
+// reads; either may be null.
+void read_logits(slm_context& context, const std::vector<int>& rows, float* logits, float* hidden);
 
 // The recurrent layer `index` (M, D, or the fading memory of F and B) on input u: out = or += y.
 void recur(Workspace& scratch, int index, const Segments& segments, Operand& u, int rows, float* out,

@@ -36,13 +36,13 @@ struct Reading {
 };
 
 void read_all(slm_context& context, std::vector<Reading>& readings, const int32_t* tokens, bool all,
-              float* logits) {
-  const int64_t vocab = context.model.stack.config.vocab;
+              float* logits, float* hidden) {
+  const int64_t vocab = context.model.stack.config.vocab, width = context.model.stack.config.width;
   std::vector<int32_t> round;
   for (;;) {
     slm::Segments segments;
     std::vector<int> rows;
-    std::vector<float*> targets;
+    std::vector<int64_t> targets;  // rows of the outputs
     round.clear();
     for (size_t i = 0; i < readings.size() && int(round.size()) < kRound; i++) {
       Reading& reading = readings[i];
@@ -51,9 +51,9 @@ void read_all(slm_context& context, std::vector<Reading>& readings, const int32_
       if (take == 0) continue;
       segments.push_back({reading.stream, int(round.size()), take});
       for (int j = 0; j < take; j++) {
-        if (logits && (all || reading.done + j + 1 == reading.count)) {
+        if ((logits || hidden) && (all || reading.done + j + 1 == reading.count)) {
           rows.push_back(int(round.size()));
-          targets.push_back(logits + (all ? reading.first + reading.done + j : int64_t(i)) * vocab);
+          targets.push_back(all ? reading.first + reading.done + j : int64_t(i));
         }
         round.push_back(tokens[reading.first + reading.done + j]);
       }
@@ -64,9 +64,10 @@ void read_all(slm_context& context, std::vector<Reading>& readings, const int32_
     // Targets that follow one another are one product; they nearly always do.
     for (size_t from = 0; from < rows.size();) {
       size_t to = from + 1;
-      while (to < rows.size() && targets[to] == targets[to - 1] + vocab) to++;
+      while (to < rows.size() && targets[to] == targets[to - 1] + 1) to++;
       slm::read_logits(context, std::vector<int>(rows.begin() + from, rows.begin() + to),
-                       targets[from]);
+                       logits ? logits + targets[from] * vocab : nullptr,
+                       hidden ? hidden + targets[from] * width : nullptr);
       from = to;
     }
   }
@@ -197,6 +198,12 @@ slm_status slm_stream_set_slot_times(slm_stream* stream, int32_t layer, const in
 
 slm_status slm_read(slm_context* context, int32_t n, slm_stream* const* streams,
                     const int32_t* counts, const int32_t* tokens, int32_t all, float* logits) {
+  return slm_read_hidden(context, n, streams, counts, tokens, all, logits, nullptr);
+}
+
+slm_status slm_read_hidden(slm_context* context, int32_t n, slm_stream* const* streams,
+                           const int32_t* counts, const int32_t* tokens, int32_t all,
+                           float* logits, float* hidden) {
   return guarded([&] {
     needed(context, "context");
     require(n >= 0, "the number of streams must not be negative.");
@@ -217,6 +224,6 @@ slm_status slm_read(slm_context* context, int32_t n, slm_stream* const* streams,
     }
     if (total > 0) needed(tokens, "tokens");
     check_tokens(context->model, tokens, total);
-    read_all(*context, readings, tokens, all != 0, logits);
+    read_all(*context, readings, tokens, all != 0, logits, hidden);
   });
 }

@@ -161,16 +161,20 @@ void read_round(slm_context& context, const Segments& segments, const int32_t* t
   read_stack(context, segments);
 }
 
-void read_logits(slm_context& context, const std::vector<int>& rows, float* out) {
+void read_logits(slm_context& context, const std::vector<int>& rows, float* logits,
+                 float* hidden) {
   const Config& c = context.stack.config;
   const int count = int(rows.size());
   context.chosen.shape(count, c.width);
   context.team->run(count, [&](int i, int) {
     kernels().rms_norm(context.x.row(rows[i]), nullptr, context.model.norm.data(), c.eps, c.width,
                        context.chosen.row(i));
+    if (hidden)
+      std::copy_n(context.chosen.row(i), c.width, hidden + int64_t(i) * c.width);
   });
+  if (!logits) return;
   context.input.set(context.chosen.data(), c.width, count, c.width);
-  context.input.times(context.model.head, out, c.vocab, false, *context.team);
+  context.input.times(context.model.head, logits, c.vocab, false, *context.team);
 }
 
 }  // namespace slm

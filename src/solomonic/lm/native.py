@@ -129,6 +129,30 @@ class NativeModel:
             ShapeError: rows of tokens and streams do not match.
             ConfigError: a token lies outside the vocabulary; no stream has moved.
         """
+        return self._read(tokens, streams, lengths, every, (self.config.vocab_size,))[0]
+
+    def read_hidden(
+        self,
+        tokens: Tensor,
+        streams: "NativeStreams",
+        lengths: Tensor | None = None,
+        every: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """What `read` gives, and the vectors (.., d) that the head turned into these logits: what a
+        `LanguageModel` calls `hidden`, the keys of a memory."""
+        sizes = self.config.vocab_size, self.config.hidden_size
+        logits, hidden = self._read(tokens, streams, lengths, every, sizes)
+        return logits, hidden
+
+    def _read(
+        self,
+        tokens: Tensor,
+        streams: "NativeStreams",
+        lengths: Tensor | None,
+        every: bool,
+        sizes: tuple[int, ...],
+    ) -> list[Tensor]:
+        """Logits, and the hidden vectors if `sizes` has a second width."""
         rows, steps = tokens.shape
         if rows != len(streams):
             raise ShapeError(f"tokens have {rows} rows and there are {len(streams)} streams.")
@@ -136,24 +160,27 @@ class NativeModel:
         counts = torch.full((rows,), steps) if lengths is None else lengths.cpu()
         flat = tokens.cpu() if real is None else tokens.cpu()[real]
         flat, counts = flat.to(torch.int32).contiguous(), counts.to(torch.int32).contiguous()
-        size = (flat.numel(), self.config.vocab_size) if every else (rows, self.config.vocab_size)
-        # Rows that read nothing are not written.
-        logits = torch.empty(size) if every or real is None else torch.zeros(size)
         if steps == 0:
-            return torch.zeros(rows, *([0] if every else []), self.config.vocab_size)
+            return [torch.zeros(rows, *([0] if every else []), size) for size in sizes]
+        # Rows that read nothing are not written.
+        new = torch.empty if every or real is None else torch.zeros
+        found = [new(flat.numel() if every else rows, size) for size in sizes]
+        given = counts.data_ptr(), flat.data_ptr(), every, *(out.data_ptr() for out in found)
         try:
-            self._context.read(
-                streams.handles, counts.data_ptr(), flat.data_ptr(), every, logits.data_ptr()
-            )
+            if len(sizes) == 1:
+                self._context.read(streams.handles, *given)
+            else:
+                self._context.read_hidden(streams.handles, *given)
         except ValueError as error:
             raise ConfigError(str(error)) from None
         if not every:
-            return logits
+            return found
         if real is None:
-            return logits.view(rows, steps, -1)
-        return logits.new_zeros(rows, steps, logits.shape[1]).masked_scatter(
-            real[..., None], logits
-        )
+            return [out.view(rows, steps, -1) for out in found]
+        return [
+            out.new_zeros(rows, steps, out.shape[1]).masked_scatter(real[..., None], out)
+            for out in found
+        ]
 
 
 class NativeStreams:
