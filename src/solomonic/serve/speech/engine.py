@@ -190,6 +190,9 @@ class SpeechEngine:
             session.closed = session.ended = True
             session.queue.clear()
             session.queued = 0
+            # Megabytes, which must not wait until the interpreter looks for cycles: tasks and
+            # their exceptions hold on to a session after its client has gone.
+            session._stream = None
             self._sessions.pop(session, None)
             self._ready.pop(session, None)
 
@@ -206,6 +209,7 @@ class SpeechEngine:
                 taken = self._take()
             if taken:
                 self._step(taken)
+                del taken  # it holds streams that may be closed while this thread waits
             if time.monotonic() - swept >= SWEEP_SECONDS:
                 swept = time.monotonic()
                 self._sweep(swept)
@@ -243,9 +247,9 @@ class SpeechEngine:
         for part in parts:
             try:
                 if len(part.samples):
-                    part.session._stream.accept_waveform(part.session.rate, part.samples)
+                    part.stream.accept_waveform(part.session.rate, part.samples)
                 if part.last:
-                    part.session._stream.input_finished()
+                    part.stream.input_finished()
             except SolomonicError as error:
                 part.failure = StreamFailed("bad_audio", str(error))
         self._decode([part for part in parts if part.failure is None])
@@ -260,11 +264,11 @@ class SpeechEngine:
     def _decode(self, parts: list["_Part"]) -> None:
         """All together; where that fails, each alone, so that one cannot take the others down."""
         try:
-            self.recognizer.decode_streams([part.session._stream for part in parts])
+            self.recognizer.decode_streams([part.stream for part in parts])
         except Exception:  # a fault of ours must end one stream, not the thread of all
             _log.exception("decoding of %d streams together failed", len(parts))
         for part in parts:
-            stream = part.session._stream
+            stream = part.stream
             try:
                 part.events = stream.events()
                 part.heard = stream.time
@@ -379,6 +383,7 @@ class _Part:
 
     def __init__(self, session: Session, samples: np.ndarray, came: float, last: bool) -> None:
         self.session, self.samples, self.came, self.last = session, samples, came, last
+        self.stream: Any = session._stream  # the session gives it up when it is closed
         self.events: list[Event] = []
         self.heard = session.heard
         self.failure: StreamFailed | None = None

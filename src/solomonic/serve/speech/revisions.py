@@ -34,6 +34,9 @@ class Revisions:
         rerank: whether the client wants it (and the server can).
         remember: whether finals become part of the user's memory.
         source: what is written down as where an utterance came from.
+
+    Attributes:
+        reranks: whether lattices are reranked at all.
     """
 
     def __init__(
@@ -47,7 +50,7 @@ class Revisions:
         source: str,
     ) -> None:
         self._recall, self._user, self._send = recall, user, send
-        self._rerank = rerank and recall.reranks
+        self.reranks = rerank and recall.reranks
         self._remember, self._source = remember, source
         self._speculated: dict[tuple[int, int], asyncio.Task[str]] = {}
         self._last: asyncio.Task[None] | None = None  # the latest final, which the next one awaits
@@ -55,7 +58,7 @@ class Revisions:
 
     def speculate(self, utterance: int, revision: int, lattice: Lattice) -> None:
         """Begin work that may be dropped."""
-        if self._rerank:
+        if self.reranks:
             self._speculated[utterance, revision] = self._begin(
                 self._reranked(utterance, revision, lattice)
             )
@@ -106,7 +109,7 @@ class Revisions:
         text = heard
         if ready is not None:
             text = await ready
-        elif self._rerank and lattice is not None:
+        elif self.reranks and lattice is not None:
             text = await self._reranked(utterance, revision, lattice)
         if self._remember and text:
             said = Utterance(text, heard, source=self._source)

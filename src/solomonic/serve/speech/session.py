@@ -45,7 +45,8 @@ class Session:
     ) -> None:
         self.client, self.live = client, live
         self.text, self.heard = "", 0.0
-        self._engine, self._stream = engine, stream
+        self._engine = engine
+        self._stream: NativeStream | None = stream  # None once closed
         self._loop = asyncio.get_running_loop()
         self._rate = 0
         self._events: deque[Event] = deque()

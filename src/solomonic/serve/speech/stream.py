@@ -185,10 +185,12 @@ async def tell_event(
         revisions.reset(event.utterance, event.revision)
     if not isinstance(event, SpeculativeEnd | Final):
         return
-    lattice = event.result.lattice
+    told = isinstance(event, Final) and event.commit  # with the speculation
+    lattice = event.result.lattice if revisions.reranks or lattices != "none" else None
     if lattice is not None:
-        lattice = for_reranking(lattice)
-        if lattices != "none" and not (isinstance(event, Final) and event.commit):
+        # Tens of milliseconds for a long utterance, for which nobody else's events should wait.
+        lattice = await asyncio.to_thread(for_reranking, lattice)
+        if lattices != "none" and not told:
             await _tell_lattice(socket, event, lattice, lattices)
     if isinstance(event, Final):
         revisions.final(event.utterance, event.revision, lattice, event.result.text)
@@ -201,7 +203,8 @@ async def _tell_lattice(
 ) -> None:
     if form == "json":
         key = {"utterance": event.utterance, "revision": event.revision}
-        await socket.send({"type": "lattice", **key, **lattice_json(lattice)})
+        plain = await asyncio.to_thread(lattice_json, lattice)
+        await socket.send({"type": "lattice", **key, **plain})
         return
     with contextlib.suppress(DataError):  # scores beyond the format's range
         message = LatticeMessage(
