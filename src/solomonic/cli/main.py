@@ -27,10 +27,13 @@ from solomonic.cli import (
     inspect,
     listen,
     plot,
+    probe,
     rerank,
     serve,
+    solve,
     train,
     transcribe,
+    truncate,
     update,
     zip,
 )
@@ -56,10 +59,13 @@ app.command("rerank")(rerank.rerank)
 app.command("tune-rerank")(rerank.tune_rerank)
 app.command("compress")(compress.compress)
 app.command("inspect")(inspect.inspect)
+app.command("probe")(probe.probe)
+app.command("truncate")(truncate.truncate)
 app.command("diff")(update.diff)
 app.command("patch")(update.patch)
 app.command("zip")(zip.zip_file)
 app.command("unzip")(zip.unzip_file)
+app.command("solve")(solve.solve)
 app.command("explain")(explain.explain)
 app.command("demo")(demo.demo)
 

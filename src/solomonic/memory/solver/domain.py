@@ -35,10 +35,12 @@ class Domain(Protocol):
         kind: its name.
         verifier: name of what checks values; "" = nothing does, and the solver refuses the domain
             unless it is told which confidence is enough.
+        stop: the text at which a language model's answer is over.
     """
 
     kind: str
     verifier: str
+    stop: str
 
     def read(self, content: Mapping[str, Any]) -> Known:
         """Check and understand a task; raises `DataError` where it is malformed."""
@@ -77,14 +79,14 @@ class Proposer(Protocol):
     """A fast guesser, such as a language model (`solomonic.lm.proposer`).
 
     `best` is one confident pass, or None; `sample` is draw number `index`: equal numbers give
-    equal draws, so that a retry goes on with the next.
+    equal draws, so that a retry goes on with the next. Both end where `stop` begins.
     """
 
     name: str
 
-    def best(self, prompt: str) -> Proposal | None: ...
+    def best(self, prompt: str, stop: str) -> Proposal | None: ...
 
-    def sample(self, prompt: str, index: int) -> Proposal: ...
+    def sample(self, prompt: str, stop: str, index: int) -> Proposal: ...
 
 
 class SharedSearches(Protocol):

@@ -225,7 +225,7 @@ class _Attempt:
     def _proposed(self) -> str | None:
         if self.proposer is None:
             return None
-        guess = self.proposer.best(self._prompt())
+        guess = self.proposer.best(self._prompt(), self.domain.stop)
         self.candidates += 1
         if guess is None:
             return None
@@ -242,7 +242,9 @@ class _Attempt:
         least = self.config.confidence
         if least is None:
             raise ConfigError("an open task needs a confidence.")
-        guess = self.proposer.best(self.domain.prompt(self.task)) if self.proposer else None
+        guess = None
+        if self.proposer is not None:
+            guess = self.proposer.best(self.domain.prompt(self.task), self.domain.stop)
         self.candidates += guess is not None
         if guess is None or guess.confidence < least:
             why = "no proposer" if guess is None else f"confidence {guess.confidence:.3f}"
@@ -310,11 +312,13 @@ class _Attempt:
             if self.budget.candidates is not None:
                 most = max(1, self.budget.candidates - self.candidates)
             seconds = min(_SLICE, max(0.0, end - began))
-            values = list(self.engine.advance(most, seconds))
+            value = next(iter(self.engine.advance(most, seconds)), None)
+            values = [] if value is None else [value]
             self.candidates += self.engine.candidates - before
         else:
             assert self.proposer is not None
-            guess = self.proposer.sample(self._prompt(), int(share["drawn"]))
+            drawn = int(share["drawn"])
+            guess = self.proposer.sample(self._prompt(), self.domain.stop, drawn)
             share["drawn"] += 1
             self.candidates += 1
             value = self.domain.extract(self.task, guess.value)

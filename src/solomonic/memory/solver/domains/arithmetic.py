@@ -28,6 +28,7 @@ class Arithmetic:
 
     kind = "arithmetic"
     verifier = "exact arithmetic"
+    stop = "\n"
 
     def read(self, content: Mapping[str, Any]) -> Known:
         only(content, ["expression"], self.kind)

@@ -188,6 +188,7 @@ class Functions:
 
     kind = "function"
     verifier = "examples"
+    stop = "\n"
 
     def read(self, content: Mapping[str, Any]) -> Known:
         only(content, ["examples"], self.kind)

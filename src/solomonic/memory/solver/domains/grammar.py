@@ -33,6 +33,7 @@ class GrammarDomain:
 
     kind = "grammar"
     verifier = "grammar"
+    stop = "\n"
 
     def read(self, content: Mapping[str, Any]) -> Known:
         names = ["grammar", "contains", "excludes", "min_length", "max_length"]

@@ -33,6 +33,7 @@ class Lean:
 
     kind = "lean"
     verifier = "Lean"
+    stop = "\n\n"
 
     def __init__(self, sandbox: SandboxConfig | None = None, program: str | None = None) -> None:
         bounds = sandbox or SandboxConfig()

@@ -13,6 +13,7 @@ class Open:
 
     kind = "open"
     verifier = ""
+    stop = "\n"
 
     def read(self, content: Mapping[str, Any]) -> Known:
         only(content, ["question"], self.kind)

@@ -74,6 +74,7 @@ class PythonTests:
 
     kind = "python"
     verifier = "Python tests"
+    stop = "\n\n\n"
 
     def __init__(self, sandbox: SandboxConfig | None = None) -> None:
         self.sandbox = sandbox or SandboxConfig()

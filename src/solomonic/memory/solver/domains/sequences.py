@@ -27,6 +27,7 @@ class Sequences:
 
     kind = "sequence"
     verifier = "exact terms"
+    stop = "\n"
 
     def __init__(self, capacity: int = 1_000_000) -> None:
         """`capacity`: rows of the bank; a row takes 110 bytes."""
