@@ -111,7 +111,7 @@ class _Moments:
         self.tokens += len(drive.c)
 
     def gramians(self) -> tuple[np.ndarray, np.ndarray]:
-        """Means over the text; a trace is added, lest a direction that nothing drives be singular."""
+        """Means over the text; a little is added, so that no direction is singular."""
         found = (self.states / self.looked).numpy(), (self.readers / self.tokens).numpy()
         reached, seen = (m + 1e-10 * np.trace(m) * np.eye(len(m)) for m in found)
         return reached, seen

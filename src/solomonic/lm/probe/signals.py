@@ -15,7 +15,7 @@ from torch.nn.functional import silu
 
 from solomonic import kernels
 from solomonic.core import ConfigError, DataError
-from solomonic.layers import SSM, Block, BMojo
+from solomonic.layers import SSM, Block, BMojo, RecurrentState
 from solomonic.lm.model import LanguageModel
 
 SEGMENT = 512
@@ -26,8 +26,9 @@ SEGMENT = 512
 class Drive:
     """One segment of one layer, in float64 and without the batch.
 
-    rate (H,) negative; steps (T, H); x (T, H, P); b, c (T, N); gate (T, H P) what each output channel is
-    multiplied with before the output matrix; state (H, P, N) before the segment.
+    rate (H,) negative; steps (T, H); x (T, H, P); b, c (T, N); gate (T, H P) what each output
+    channel is multiplied with before the output matrix; state (H, P, N) before the segment;
+    output (T, d) what the layer says.
     """
 
     rate: Tensor
@@ -37,6 +38,7 @@ class Drive:
     c: Tensor
     gate: Tensor
     state: Tensor
+    output: Tensor
 
     def states(self, every: int) -> Iterator[tuple[int, Tensor]]:
         """(tokens read, state (H, P, N)) after each `every` tokens and at the end."""
@@ -93,8 +95,9 @@ def watch(
     with ExitStack() as stack:
         for index, module in layers.items():
 
-            def show(module: SSM, inputs: tuple, _: object, index: int = index) -> None:
-                visit(index, module, drive(module, inputs[0], inputs[1] if inputs[1:] else None))
+            def show(module: SSM, inputs: tuple, out: tuple, index: int = index) -> None:
+                before = inputs[1] if inputs[1:] else None
+                visit(index, module, drive(module, inputs[0], before, out[0]))
 
             stack.callback(module.register_forward_hook(show).remove)
         was = model.training
@@ -108,13 +111,13 @@ def watch(
                 after(start, hidden[0])
 
 
-def drive(module: SSM, u: Tensor, state: object) -> Drive:
-    """The signals of row 0 of u (B, T, d)."""
-    z, x, dt, b, c, h, _ = module.signals(u[:1], state)  # pyright: ignore[reportArgumentType]
+def drive(module: SSM, u: Tensor, state: RecurrentState | None, output: Tensor) -> Drive:
+    """The signals of a batch of one, from what the module was called with and what it answered."""
+    z, x, dt, b, c, h, _ = module.signals(u, state)
     y, _ = kernels.run("ssd", x, dt, -module.A_log.exp(), b, c, h, module.chunk)
     y = (y + module.D.to(y.dtype)[:, None] * x).flatten(-2)
     gated = y * silu(z)
     scale = torch.rsqrt(gated.square().mean(dim=-1, keepdim=True) + module.norm.eps)
     gate = silu(z) * scale * module.norm.weight
-    rate = -module.A_log.exp()[None]
-    return Drive(*(v[0].detach().double().cpu() for v in (rate, dt, x, b, c, gate, h)))
+    values = (-module.A_log.exp()[None], dt, x, b, c, gate, h, output)
+    return Drive(*(v[0].detach().double().cpu() for v in values))
