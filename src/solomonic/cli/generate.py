@@ -6,12 +6,13 @@ import dataclasses
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from solomonic.cli import console
-from solomonic.cli.options import Checkpoint, Device, Json
+from solomonic.cli.options import Device, Json
 from solomonic.core import ConfigError, DataError, VocabularyError
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 
 def generate(
-    directory: Checkpoint,
+    directory: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="A trained model; --load names its own."),
+    ] = None,
     prompt: Annotated[
         str | None, typer.Option(help="Text to go on from; '-' reads standard input.")
     ] = None,
@@ -40,6 +44,16 @@ def generate(
         typer.Option("--stream/--no-stream", help="Print text as it comes (not with --json)."),
     ] = None,
     echo: Annotated[bool, typer.Option("--echo", help="Print the prompt first.")] = False,
+    load: Annotated[
+        Path | None, typer.Option(metavar="S", help="Go on from this state (`solomonic read`).")
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="S2", help="Keep the state after what was written.")
+    ] = None,
+    adapt: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DELTA", help="Change the model by this (`solomonic adapt`)."),
+    ] = None,
     device: Device = "auto",
     backend: Annotated[
         str, typer.Option(help="'native' (C++, CPU), 'torch', or 'auto': native where it can run.")
@@ -55,8 +69,8 @@ def generate(
     With `--json` one record at the end; with `--json --stream` one line of JSON for every piece
     of text, and that record as the last line.
     """
+    from solomonic.cli.generate_state import open_session
     from solomonic.lm.generate import GenerateConfig
-    from solomonic.lm.pretrained import load_pretrained
 
     config = GenerateConfig(
         max_new_tokens=max_tokens,
@@ -68,16 +82,21 @@ def generate(
         seed=seed,
     )
     text = _prompt_text(prompt, prompt_tokens)
-    model, tokenizer = load_pretrained(directory, device=console.choose_device(device))
-    tokens = _prompt_ids(text, prompt_tokens, tokenizer)
+    session = open_session(directory, load, adapt, console.choose_device(device))
+    model, tokenizer = session.model, session.tokenizer
+    given = _prompt_ids(text, prompt_tokens, tokenizer)
+    tokens = session.prompt(given, given=bool(text) or prompt_tokens is not None)
     reader, engine = choose_engine(model, backend, weights, threads)
     writer = Writer(stream=not json if stream is None else stream, json=json)
     if echo and not json:
-        writer.write(text if text is not None else tokenizer.decode(tokens))
-    continuation = Continuation(reader, tokenizer, tokens, config, engine)
+        writer.write(text if text is not None else tokenizer.decode(given))
+    state = session.state(reader)
+    continuation = Continuation(reader, tokenizer, tokens, config, engine, state)
     for piece in continuation:
         writer.push(piece)
     writer.close(continuation)
+    if save is not None:
+        session.save(save, continuation.generation.state, tokens, continuation.tokens)
 
 
 def choose_engine(
@@ -115,6 +134,7 @@ class Continuation:
         prompt: list[int],
         config: GenerateConfig,
         engine: str,
+        state: Any = None,
     ) -> None:
         from solomonic.lm.generate import Generation
 
@@ -126,7 +146,7 @@ class Continuation:
         self.seconds = 0.0
         config = config.replace(eos_id=tokenizer.eos_id)
         self.limit = config.max_new_tokens
-        self.generation = Generation(model, [prompt], config)  # bad prompts are refused here
+        self.generation = Generation(model, [prompt], config, state)  # refuses bad prompts
 
     def __iter__(self) -> Iterator[str]:
         """Pieces of whole characters; one may be empty, when a token completes none."""

@@ -18,6 +18,7 @@ import typer
 
 from solomonic import __version__
 from solomonic.cli import (
+    adapt,
     compress,
     demo,
     evaluate,
@@ -26,8 +27,10 @@ from solomonic.cli import (
     generate,
     inspect,
     listen,
+    merge,
     plot,
     probe,
+    read,
     rerank,
     serve,
     solve,
@@ -53,6 +56,9 @@ app.add_typer(plot.app, name="plot")
 app.add_typer(gen.app, name="gen")
 app.add_typer(serve.app, name="serve")
 app.command("generate")(generate.generate)
+app.command("read")(read.read)
+app.command("merge")(merge.merge)
+app.command("adapt")(adapt.adapt)
 app.command("transcribe")(transcribe.transcribe)
 app.command("listen")(listen.listen)
 app.command("rerank")(rerank.rerank)

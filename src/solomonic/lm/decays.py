@@ -6,6 +6,7 @@ them while a model reads and keeps the product, which is what merging states nee
 head for the delta rule, the product of its transitions alpha (I - beta k k^T).
 """
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +18,8 @@ from solomonic import kernels
 from solomonic.layers import SSM, BMojo, DeltaRule
 from solomonic.layers.delta import unit
 from solomonic.lm.model import LanguageModel
+
+_CHUNK = 1024  # tokens a call
 
 Products = dict[str, Tensor]
 """By layer ("3"): (B, H) for state-space layers, (B, H, N, N) for the delta rule; float64."""
@@ -113,3 +116,16 @@ def matrix_product(layer: DeltaRule, u: Tensor, state: Any) -> Tensor:
         "delta", k, k, nothing, log_decay, beta.to(kind).sigmoid(), start, layer.chunk
     )
     return product.double()
+
+
+@torch.no_grad()
+def decays_after(
+    model: LanguageModel, tokens: Sequence[int], state: Any, start: Products
+) -> Products:
+    """The products after `tokens` are read from `state` (None: the start of a stream), of which
+    the native core, which reads them faster, tells nothing."""
+    with Decays(model, start) as decays:
+        for begin in range(0, len(tokens), _CHUNK):
+            row = torch.tensor([list(tokens[begin : begin + _CHUNK])], device=model.device)
+            _, state = model.hidden(row, state)
+    return decays.products
