@@ -20,8 +20,7 @@ class MemoryConfig(Config):
             its configuration.
         weight_scale: how much the logarithm of a weight counts beside the similarity.
         exact_limit: items up to which vectors are compared one by one; above, by inverted lists.
-        probes: share of the lists that a query visits, at least one; more find more and take
-            longer.
+        probes: share of the lists that a query visits; more find more and take longer.
         candidates: most candidates that one query considers when weights or filters ask for more.
         timeout: seconds to wait for another process's lock.
     """
@@ -30,7 +29,7 @@ class MemoryConfig(Config):
     forgetting: Any = "none"
     weight_scale: float = 1.0
     exact_limit: int = 100_000
-    probes: float = 0.02
+    probes: float = 0.5
     candidates: int = 4096
     timeout: float = 5.0
 

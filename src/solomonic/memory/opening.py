@@ -4,6 +4,8 @@ from pathlib import Path
 
 from solomonic.core import ConfigError
 from solomonic.memory.config import MemoryConfig
+from solomonic.memory.index import DerivedIndex, Following
+from solomonic.memory.lock import WriterLock
 from solomonic.memory.sqlite import SqliteTruth
 from solomonic.memory.truth import Truth
 
@@ -32,10 +34,24 @@ def open_truth(path: str | Path, dim: int | None, config: MemoryConfig, read_onl
     file = None if str(path) == ":memory:" else Path(path)
     if file is None and read_only:
         raise ConfigError("a memory in ':memory:' begins empty; open it to be written.")
-    truth = SqliteTruth(file, read_only, config.timeout)
+    lock = None if file is None or read_only else WriterLock(file, config.timeout)
+    try:
+        truth = SqliteTruth(file, read_only, config.timeout, lock)
+    except BaseException:
+        if lock is not None:
+            lock.release()
+        raise
     try:
         truth.prepare(dim, config.metric)
     except BaseException:
         truth.close()
         raise
     return truth
+
+
+def open_index(truth: Truth, config: MemoryConfig) -> Following:
+    """The index of vectors that belongs to these tables."""
+    path = None
+    if isinstance(truth, SqliteTruth) and truth.path is not None:
+        path = truth.path.with_name(f"{truth.path.name}-index")
+    return DerivedIndex(truth, config, path)

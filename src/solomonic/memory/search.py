@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from solomonic.memory.config import MemoryConfig
-from solomonic.memory.index import DerivedIndex
+from solomonic.memory.index import Following
 from solomonic.memory.item import Hit, Vector
 from solomonic.memory.rows import item_of, key
 from solomonic.memory.truth import Filter, Row, Truth
@@ -22,7 +22,7 @@ class Searching:
     """Answers of one memory."""
 
     def __init__(
-        self, truth: Truth, index: DerivedIndex, weighing: Weighing, config: MemoryConfig
+        self, truth: Truth, index: Following, weighing: Weighing, config: MemoryConfig
     ) -> None:
         self.truth, self.index, self.weighing, self.config = truth, index, weighing, config
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from solomonic.core import CheckpointError, SolomonicError, StorageError
 from solomonic.memory import schema
+from solomonic.memory.lock import WriterLock
 from solomonic.memory.truth import Filter, Row, Truth
 
 DAMAGED = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_FORMAT)
@@ -40,9 +41,12 @@ class SqliteTruth(Truth):
 
     dialect = "sqlite"
 
-    def __init__(self, path: Path | None, read_only: bool, timeout: float) -> None:
+    def __init__(
+        self, path: Path | None, read_only: bool, timeout: float, lock: WriterLock | None = None
+    ) -> None:
         super().__init__(str(path) if path else ":memory:", read_only)
         self.path = path
+        self._writing = lock
         with self.explained():
             self._connection = sqlite3.connect(
                 _address(path, read_only),
@@ -143,6 +147,8 @@ class SqliteTruth(Truth):
             for row in self.rows("PRAGMA quick_check(1)")
             if row[0] != "ok"
         ]
+        if self.read_only:  # SQLite checks words only for who may write
+            return found
         try:
             with self.lock:
                 self.execute(
@@ -160,7 +166,11 @@ class SqliteTruth(Truth):
 
     def close(self) -> None:
         with self.lock, self.explained():
-            self._connection.close()
+            try:
+                self._connection.close()
+            finally:
+                if self._writing is not None:
+                    self._writing.release()
 
 
 def _address(path: Path | None, read_only: bool) -> str:

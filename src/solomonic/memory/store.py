@@ -11,9 +11,8 @@ import numpy as np
 
 from solomonic.core import ConfigError, DataError
 from solomonic.memory.config import MemoryConfig
-from solomonic.memory.index import DerivedIndex
 from solomonic.memory.item import Hit, Item, NewItem, NotFoundError, Segment, Vector
-from solomonic.memory.opening import open_truth
+from solomonic.memory.opening import open_index, open_truth
 from solomonic.memory.rows import item_of, row_of
 from solomonic.memory.schema import COLUMNS
 from solomonic.memory.search import Searching
@@ -50,8 +49,7 @@ class Memory:
         self.dim = int(about["dim"]) if "dim" in about else dim
         self._next = int(about["next"])
         self._weighing = Weighing(truth, config, forgetting)
-        self._index = DerivedIndex(truth, self.config, about["metric"])
-        self._index.follow()
+        self._index = open_index(truth, self.config)
         self._searching = Searching(truth, self._index, self._weighing, self.config)
         self._used: dict[int, int] = {}  # answers since they were last written
         self._segment = int(truth.one("SELECT max(id) FROM memory_segment") or 1)
@@ -147,6 +145,7 @@ class Memory:
             self.dim = dim
             self._next += len(rows)
             self._index.written(rows)
+            self._index.save(ending=False)
             return ids
 
     def forget(self, ids: int | Iterable[int]) -> None:
@@ -354,7 +353,7 @@ class Memory:
                 "place": self.place,
                 "database": self._truth.dialect,
                 "items": self._truth.count(),
-                "kinds": dict(self._truth.rows(kinds)),
+                "kinds": {row[0]: row[1] for row in self._truth.rows(kinds)},
                 "sources": self._truth.one("SELECT count(DISTINCT source) FROM memory_item"),
                 "bytes": self._truth.used_bytes(),
                 "dim": self.dim,
@@ -377,7 +376,7 @@ class Memory:
                 if not self.read_only:
                     with self._changing():
                         pass
-                    self._index.save()
+                    self._index.save(ending=True)
             finally:
                 self._truth.close()
 
