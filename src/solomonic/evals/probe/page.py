@@ -188,7 +188,7 @@ def _whiteness(shown: Probe) -> str:
             name = f"layer {layer.layer} {layer.kind}"
             chart = charts.correlations(f"the innovation of {name}", layer.whiteness)
             lines.append(
-                f"<figure>{chart}<figcaption><b>{name.capitalize()}</b>, "
+                f"<figure>{chart}<figcaption><b>{name[0].upper() + name[1:]}</b>, "
                 f"p {_p(layer.whiteness.p_value)}</figcaption></figure>"
             )
     return (

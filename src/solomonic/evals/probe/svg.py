@@ -8,7 +8,7 @@ import html
 import math
 from collections.abc import Sequence
 
-LEFT, RIGHT, TOP, BOTTOM = 52.0, 12.0, 10.0, 38.0
+LEFT, RIGHT, TOP, BOTTOM = 52.0, 22.0, 10.0, 38.0
 
 
 class Chart:
