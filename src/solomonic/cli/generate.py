@@ -21,17 +21,33 @@ if TYPE_CHECKING:
     from solomonic.text import Tokenizer
 
 
+Directory = Annotated[
+    Path | None, typer.Argument(metavar="DIR", help="A trained model; --load names its own.")
+]
+Prompt = Annotated[str | None, typer.Option(help="Text to go on from; '-' reads standard input.")]
+PromptTokens = Annotated[
+    str | None, typer.Option(metavar="1,2,3", help="Token ids to go on from, instead of text.")
+]
+Stream = Annotated[
+    bool | None,
+    typer.Option("--stream/--no-stream", help="Print text as it comes (not with --json)."),
+]
+Load = Annotated[
+    Path | None, typer.Option(metavar="S", help="Go on from this state (`solomonic read`).")
+]
+Save = Annotated[
+    Path | None, typer.Option(metavar="S2", help="Keep the state after what was written.")
+]
+Adapt = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="DELTA", help="Change the model by this (`solomonic adapt`)."),
+]
+
+
 def generate(
-    directory: Annotated[
-        Path | None,
-        typer.Argument(metavar="DIR", help="A trained model; --load names its own."),
-    ] = None,
-    prompt: Annotated[
-        str | None, typer.Option(help="Text to go on from; '-' reads standard input.")
-    ] = None,
-    prompt_tokens: Annotated[
-        str | None, typer.Option(metavar="1,2,3", help="Token ids to go on from, instead of text.")
-    ] = None,
+    directory: Directory = None,
+    prompt: Prompt = None,
+    prompt_tokens: PromptTokens = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", help="Tokens to write.")] = 256,
     temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.8,
     top_k: Annotated[int, typer.Option(help="Draw among so many tokens only (0: all).")] = 0,
@@ -39,21 +55,11 @@ def generate(
     min_p: Annotated[float, typer.Option(help="Leave out tokens this far below the best.")] = 0.0,
     repetition_penalty: Annotated[float, typer.Option(help="Above 1: repeat less.")] = 1.0,
     seed: Annotated[int | None, typer.Option(help="Makes the draws repeatable.")] = None,
-    stream: Annotated[
-        bool | None,
-        typer.Option("--stream/--no-stream", help="Print text as it comes (not with --json)."),
-    ] = None,
+    stream: Stream = None,
     echo: Annotated[bool, typer.Option("--echo", help="Print the prompt first.")] = False,
-    load: Annotated[
-        Path | None, typer.Option(metavar="S", help="Go on from this state (`solomonic read`).")
-    ] = None,
-    save: Annotated[
-        Path | None, typer.Option(metavar="S2", help="Keep the state after what was written.")
-    ] = None,
-    adapt: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="DELTA", help="Change the model by this (`solomonic adapt`)."),
-    ] = None,
+    load: Load = None,
+    save: Save = None,
+    adapt: Adapt = None,
     device: Device = "auto",
     backend: Annotated[
         str, typer.Option(help="'native' (C++, CPU), 'torch', or 'auto': native where it can run.")

@@ -116,55 +116,87 @@ def adapt(
         ConfigError: something that a method needs is not given.
         DataError: the text is empty.
     """
-    started = clock()
     config = config or AdaptConfig()
-    methods = config.methods or (("neighbours", "dynamic") if memory else ("dynamic",))
+    call = _Call(model, tokenizer, memory, config, statistics, budget_seconds, clock)
     tokens = _tokens(text, tokenizer, model)
-    asks = set(methods) & {"neighbours", "examples"}
-    if asks and (memory is None or tokenizer is None):
-        raise ConfigError(
-            f"the method '{sorted(asks)[0]}' needs a memory and a tokenizer; give both, or "
-            "methods=('dynamic',)."
-        )
-    reading = config if "dynamic" in methods else config.replace(rate=0.0)
-    deadline = None if budget_seconds is None else started + budget_seconds
-    neighbours, examples, state, scores = [], [], None, []
-    learned = False
-    learner = Learner(model, config, statistics)
     try:
-        with DynamicEvaluation(
-            model, reading, deadline=deadline, clock=clock, learner=learner
-        ) as dynamic:
-            if "neighbours" in methods and memory is not None and tokenizer is not None:
-                training = NeighbourTraining(
-                    model, tokenizer, memory, config,
-                    learner=learner, deadline=deadline, clock=clock,
-                )  # fmt: skip
-                neighbours = training.prepare(tokens.tolist())
-            if "examples" in methods and memory is not None and tokenizer is not None:
-                examples = choose_examples(memory, tokenizer, tokens.tolist(), config)
-                prompt = examples_prompt(examples, tokenizer)
-                if prompt and not dynamic.late:
-                    with torch.no_grad():
-                        _, dynamic.state = model.hidden(torch.tensor([prompt], device=model.device))
-            scores = [s.log_probs for s in dynamic.segments(tokens, stop_late=True)]
-            state, read = dynamic.state, dynamic.read
-            learned = learner.steps > 0
-            delta = learner.delta({"steps": learner.steps}) if learned else None
-            steps = learner.steps
+        return call.run(tokens)
     finally:
-        learner.restore()
-    return AdaptResult(
-        delta=delta,
-        state=state,
-        unread=tuple(tokens[read:].tolist()),
-        log_probs=tuple(torch.cat(scores).tolist()) if scores else (),
-        neighbours=tuple(neighbours),
-        examples=tuple(examples),
-        steps=steps,
-        seconds=clock() - started,
-        finished=read == len(tokens) - 1,
-    )
+        call.learner.restore()
+
+
+class _Call:
+    """One call of `adapt`: what its methods share."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        tokenizer: Tokenizer | None,
+        memory: Searchable | None,
+        config: AdaptConfig,
+        statistics: Mapping[str, Tensor] | None,
+        budget: float | None,
+        clock: Clock,
+    ) -> None:
+        self.started, self.clock = clock(), clock
+        self.deadline = None if budget is None else self.started + budget
+        self.model, self.config = model, config
+        self.methods = config.methods or (("neighbours", "dynamic") if memory else ("dynamic",))
+        self.stored = None if memory is None or tokenizer is None else (memory, tokenizer)
+        asks = sorted(set(self.methods) & {"neighbours", "examples"})
+        if asks and self.stored is None:
+            raise ConfigError(
+                f"the method '{asks[0]}' needs a memory and a tokenizer; give both, or "
+                "methods=('dynamic',)."
+            )
+        self.learner = Learner(model, config, statistics)
+
+    def run(self, tokens: Tensor) -> AdaptResult:
+        """All methods in their order; the weights are left where they have led."""
+        neighbours = self._neighbours(tokens)
+        examples, state = self._examples(tokens)
+        dynamic = DynamicEvaluation(
+            self.model,
+            self.config if "dynamic" in self.methods else self.config.replace(rate=0.0),
+            state=state, deadline=self.deadline, clock=self.clock, learner=self.learner,
+        )  # fmt: skip
+        scores = [s.log_probs for s in dynamic.segments(tokens, stop_late=True)]
+        steps = self.learner.steps
+        return AdaptResult(
+            delta=self.learner.delta({"steps": steps}) if steps else None,
+            state=dynamic.state,
+            unread=tuple(tokens[dynamic.read :].tolist()),
+            log_probs=tuple(torch.cat(scores).tolist()) if scores else (),
+            neighbours=tuple(neighbours),
+            examples=tuple(examples),
+            steps=steps,
+            seconds=self.clock() - self.started,
+            finished=dynamic.read == len(tokens) - 1,
+        )
+
+    def _neighbours(self, tokens: Tensor) -> list[Neighbour]:
+        if "neighbours" not in self.methods or self.stored is None:
+            return []
+        memory, tokenizer = self.stored
+        training = NeighbourTraining(
+            self.model, tokenizer, memory, self.config,
+            learner=self.learner, deadline=self.deadline, clock=self.clock,
+        )  # fmt: skip
+        return training.prepare(tokens.tolist())
+
+    def _examples(self, tokens: Tensor) -> tuple[list[Neighbour], ModelState | None]:
+        """Examples chosen, and the state after reading them."""
+        late = self.deadline is not None and self.clock() >= self.deadline
+        if "examples" not in self.methods or self.stored is None or late:
+            return [], None
+        memory, tokenizer = self.stored
+        examples = choose_examples(memory, tokenizer, tokens.tolist(), self.config)
+        prompt = examples_prompt(examples, tokenizer)
+        if not prompt:
+            return [], None
+        with torch.no_grad():
+            _, state = self.model.hidden(torch.tensor([prompt], device=self.model.device))
+        return examples, state
 
 
 def _tokens(
