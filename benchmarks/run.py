@@ -27,7 +27,10 @@ NAMES = {
     "updates_words": "new words in an update of 2%, against training all weights (ten minutes)",
     "rerank": "reranking on all test sets, and 100 names said twice (half an hour)",
     "store": "the store of users: commits a second and reading with 1,000 users (five minutes)",
+    "solver": "traps, second calls, families of tasks with and without experience (minutes)",
     "serve_load": "50 people speaking to one server, slow clients, a peer (five minutes)",
+    "memory_attention": "recalled slots in a trained model, at once and fine-tuned (half an hour)",
+    "memory_store": "the long-term memory at a million items: inserts, queries, recall (minutes)",
     "language": "bits per byte at equal parameters and tokens (hours; needs ../shared/data)",
 }
 ALIASES = {"peers": "speed", "lattice": "lattice_bytes"}

@@ -8,19 +8,33 @@ from typing import TYPE_CHECKING, Any
 from solomonic.memory.config import MemoryConfig
 
 if TYPE_CHECKING:
+    from solomonic.memory.eviction import Compaction
     from solomonic.memory.item import Hit, Item, NewItem, NotFoundError, Segment
     from solomonic.memory.store import Memory
+    from solomonic.memory.verify import Verification
 
 _HOMES = {
+    "Compaction": "eviction",
     "Hit": "item",
     "Item": "item",
     "NewItem": "item",
     "NotFoundError": "item",
     "Segment": "item",
     "Memory": "store",
+    "Verification": "verify",
 }
 
-__all__ = ["Memory", "MemoryConfig", "Item", "NewItem", "Hit", "Segment", "NotFoundError"]
+__all__ = [
+    "Memory",
+    "MemoryConfig",
+    "Item",
+    "NewItem",
+    "Hit",
+    "Segment",
+    "NotFoundError",
+    "Compaction",
+    "Verification",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -54,6 +54,10 @@ class Following(Protocol):
         """Keep a snapshot where that is worth while; `ending`: the memory is being closed."""
         ...
 
+    def compacted(self) -> None:
+        """Let go of what was forgotten, in memory and in the snapshot."""
+        ...
+
     def problems(self) -> list[str]:
         """How it differs from the truth: one sentence each."""
         ...
@@ -236,6 +240,14 @@ class DerivedIndex:
         if self.path is None or self.truth.read_only or self._changes < worth:
             return
         self.save_now()
+
+    def compacted(self) -> None:
+        """See `Following.compacted`."""
+        self.rebuild()
+        if self.path is not None and (self.path.exists() or len(self) >= LEAST):
+            if self.index is None:
+                self.path.unlink(missing_ok=True)
+            self.save_now()
 
     def save_now(self) -> None:
         """Write a snapshot; a failure is a notice, as nothing is lost by it."""

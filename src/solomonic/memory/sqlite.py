@@ -142,23 +142,23 @@ class SqliteTruth(Truth):
             self.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def problems(self) -> list[str]:
-        found = [
+        return [
             f"{self.place} is damaged ({' '.join(str(row[0]).split())[:100]}); restore a backup."
             for row in self.rows("PRAGMA quick_check(1)")
             if row[0] != "ok"
         ]
+
+    def words_problems(self) -> list[str]:
         if self.read_only:  # SQLite checks words only for who may write
-            return found
+            return []
         try:
             with self.lock:
                 self.execute(
                     "INSERT INTO memory_words (memory_words, rank) VALUES ('integrity-check', 1)"
                 )
         except sqlite3.DatabaseError:
-            found.append(
-                "the index of words differs from the texts; verify with repair makes it anew."
-            )
-        return found
+            return ["the index of words differs from the texts; verify with repair mends it."]
+        return []
 
     def rebuild_words(self) -> None:
         with self.transaction():

@@ -11,12 +11,14 @@ import numpy as np
 
 from solomonic.core import ConfigError, DataError
 from solomonic.memory.config import MemoryConfig
+from solomonic.memory.eviction import Compaction, consolidate, evict, merge
 from solomonic.memory.item import Hit, Item, NewItem, NotFoundError, Segment, Vector
 from solomonic.memory.opening import open_index, open_truth
 from solomonic.memory.rows import item_of, row_of
 from solomonic.memory.schema import COLUMNS
 from solomonic.memory.search import Searching
 from solomonic.memory.truth import Filter, Truth
+from solomonic.memory.verify import Verification, verify
 from solomonic.memory.weighing import Weighing
 
 
@@ -363,6 +365,51 @@ class Memory:
                 "step": self._weighing.step,
                 "notices": list(self._index.notices),
             }
+
+    # Keeping it whole and small.
+
+    def compact(self, budget: int | None = None) -> Compaction:
+        """Make the memory's file fit into `budget` bytes; where it fits, nothing goes.
+
+        Copies of one text become one item that knows their places, then items go, lowest weight
+        times use first. Whatever the budget, or without one, the file is written anew without
+        anything that was forgotten, which needs as much free space as it takes.
+
+        Raises:
+            ConfigError: not even an empty memory fits.
+            StorageError: no space to write it anew; what had to go has gone all the same.
+        """
+        if budget is not None and budget < 1:
+            raise ConfigError(f"the budget is {budget} bytes; give more.")
+        with self._truth.lock:
+            self._live()
+            before, copies, gone = self._truth.used_bytes(), 0, []
+            with self._changing():
+                pass
+            if budget is not None and before > budget:
+                kept, copied = consolidate(self._truth)
+                copies = len(copied)
+                with self._truth.transaction():
+                    merge(self._truth, kept.values())
+                    self._truth.delete(copied)
+                self._index.forgotten(np.array(sorted(copied), dtype=np.int64))
+            self._truth.shrink()
+            if budget is not None:
+                gone = evict(self._truth, self._weighing, budget, self._remove)
+            self._index.compacted()
+            after = self._truth.used_bytes()
+            return Compaction(before, after, copies, tuple(gone), self._truth.count())
+
+    def verify(self, repair: bool = False) -> Verification:
+        """Check the tables, the index of words and the index of vectors, item by item.
+
+        Args:
+            repair: make an index that differs again; tables that are damaged need a backup.
+        """
+        with self._truth.lock:
+            self._live()
+            self._index.follow()
+            return verify(self._truth, self._index, self.dim, repair)
 
     # Ending.
 

@@ -93,6 +93,10 @@ class Truth(abc.ABC):
         """What is wrong with the tables themselves: one sentence each."""
 
     @abc.abstractmethod
+    def words_problems(self) -> list[str]:
+        """How the index of words differs from the texts: one sentence each."""
+
+    @abc.abstractmethod
     def rebuild_words(self) -> None:
         """Make the index of words again from the texts."""
 
