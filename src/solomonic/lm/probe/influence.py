@@ -120,7 +120,9 @@ def _others(ids: Tensor, tokens: Tensor, chance: np.random.Generator) -> Tensor:
 
 
 def _log_chances(model: LanguageModel, hidden: Tensor) -> Tensor:
-    return model.head(hidden).float().log_softmax(dim=-1).double()
+    logits = model.head(hidden)
+    kind = torch.promote_types(logits.dtype, torch.float32)
+    return logits.to(kind).log_softmax(dim=-1).double()
 
 
 def _summary(
