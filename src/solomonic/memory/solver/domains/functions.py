@@ -4,6 +4,7 @@ The value is a program of `function_blocks`, verified by its Python on every exa
 the source of a Python function. Types: int, bool, str, lists of int, lists of str.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ _INTS = (0, 1, 2, 3, -1, 10)
 _TEXTS = (" ", "", ",", "-")
 _NEAR_LITERALS = [*range(-10, 21), 100, 1000]
 _EXAMPLES = 200
+_SIGNS = 4  # punctuation of the outputs that is tried as a constant
 
 
 class Examples(NamedTuple):
@@ -117,13 +119,19 @@ def _of(kind: type, literals: Sequence[Any]) -> list[Any]:
 
 
 def _literals(examples: Examples) -> list[Any]:
-    """Constants worth trying: the usual ones, and texts that every output shares."""
+    """Constants worth trying: the usual ones, and what every output shares: a beginning, an end,
+    punctuation, its length."""
     found: list[Any] = [*_INTS, *_TEXTS]
+    outputs = examples.outputs
     if examples.gives == "str":
-        outputs = examples.outputs
         found += [_shared(outputs), _shared([out[::-1] for out in outputs])[::-1]]
-    if examples.gives == "int" and len(set(examples.outputs)) == 1:
-        found.append(examples.outputs[0])
+        signs = dict.fromkeys(re.findall(r"[^\w\s]+\s*|_", outputs[0]))
+        found += [sign for sign in signs if all(sign in out for out in outputs)][:_SIGNS]
+    if examples.gives == "int" and len(set(outputs)) == 1:
+        found.append(outputs[0])
+    if examples.gives != "int" and len({type(out) for out in outputs} - {list, str}) == 0:
+        lengths = {len(out) for out in outputs}
+        found += list(lengths) if len(lengths) == 1 else []
     # By type and value: True is no 1.
     return [value for _, value in dict.fromkeys((type(value), value) for value in found)]
 

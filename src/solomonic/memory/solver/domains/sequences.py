@@ -13,13 +13,14 @@ import numpy as np
 from solomonic.core import DataError
 from solomonic.memory.solver.domains.shared import field, first_line, only
 from solomonic.memory.solver.guide import Guide
-from solomonic.memory.solver.programs import Tree, blocks, parse, show
+from solomonic.memory.solver.programs import Tree, blocks, parse, show, size
 from solomonic.memory.solver.sequence_bank import LIMIT, TERMS, SequenceBank
 from solomonic.memory.solver.sequence_terms import BLOCKS, run
 from solomonic.memory.solver.task import Known, Verdict, canonical_json
 
 _LEAST, _MOST = 4, 1000
 _NEXT = 100
+_LARGEST = 25  # blocks of a program that is adapted
 
 
 class Sequences:
@@ -64,9 +65,11 @@ class Sequences:
         for value in values:
             try:
                 tree = parse(value)
-                known.append((tree, np.array(run(tree, len(terms)), dtype=object)))
+                if size(tree) <= _LARGEST:  # else answers made of answers would grow for ever
+                    known.append((tree, np.array(run(tree, len(terms)), dtype=object)))
             except DataError:
                 continue
+        known.sort(key=lambda pair: size(pair[0]))  # of those that fit, the simplest
         for tree, found in known:
             if (found == target).all():
                 yield show(tree)
