@@ -27,6 +27,7 @@ from solomonic.cli import (
     generate,
     inspect,
     listen,
+    memory,
     merge,
     plot,
     probe,
@@ -55,6 +56,7 @@ app.add_typer(evaluate.app, name="eval")
 app.add_typer(plot.app, name="plot")
 app.add_typer(gen.app, name="gen")
 app.add_typer(serve.app, name="serve")
+app.add_typer(memory.app, name="memory")
 app.command("generate")(generate.generate)
 app.command("read")(read.read)
 app.command("merge")(merge.merge)

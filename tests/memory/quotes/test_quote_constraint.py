@@ -22,8 +22,8 @@ WORDS = [b"so", b" much", b' "', b'"', b'",', b'" and "', b'""', "“".encode(),
 VOCABULARY = [bytes([byte]) for byte in range(256)] + WORDS
 
 
-def index(**settings: object) -> QuoteIndex:
-    return QuoteIndex(TEXTS, QuoteConfig(**settings))
+def index(fold: bool = False) -> QuoteIndex:
+    return QuoteIndex(TEXTS, QuoteConfig(fold_whitespace=fold))
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_the_fast_masks_are_the_definition(constraint: QuoteConstraint) -> None:
 def test_whatever_is_drawn_is_verbatim_and_can_be_ended(fold: bool) -> None:
     """Random tokens under the constraint, each quotation closed at the end by force: `check` finds
     nothing wrong, and never was there no token to draw."""
-    draw, found = random.Random(4), index(fold_whitespace=fold)
+    draw, found = random.Random(4), index(fold)
     constraint, quoted = found.constraint(VOCABULARY), 0
     for _ in range(60):
         state, written = constraint.start, b""
@@ -109,10 +109,13 @@ def test_whatever_is_drawn_is_verbatim_and_can_be_ended(fold: bool) -> None:
             assert after is not None
             state, written = after, written + VOCABULARY[token]
         while state.quoting:
-            marks = [t for t in sorted(constraint.allowed_next(state)) if t < 256]
-            closing = [t for t in marks if not constraint.automaton.run(state, bytes([t])).quoting]  # pyright: ignore
-            token = closing[0] if closing else marks[0] if state.pending else marks[-1]
-            state, written = constraint.advance(state, token), written + VOCABULARY[token]  # pyright: ignore
+            after = {t: constraint.advance(state, t) for t in constraint.allowed_next(state)}
+            # A closing mark, where there may be one; else what completes a character.
+            ends = {t: s for t, s in after.items() if t < 256 and s and not s.quoting}
+            whole = {t: s for t, s in after.items() if t < 256 and s and not s.pending}
+            token, state = next(iter((ends or whole or after).items()))
+            assert state is not None
+            written += VOCABULARY[token]
         verdicts = found.check(written.decode(errors="replace"))
         assert all(verdict.ok for verdict in verdicts), written
         quoted += sum(len(verdict.quotation.text) > 3 for verdict in verdicts)

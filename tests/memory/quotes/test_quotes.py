@@ -3,6 +3,7 @@
 import random
 import re
 import string
+from pathlib import Path
 
 import pytest
 
@@ -21,9 +22,9 @@ REPORT = (
 SOURCES = {"poem.txt": POEM, "report.md": REPORT}
 
 
-def index(**settings: object) -> QuoteIndex:
+def index(fold: bool = False) -> QuoteIndex:
     texts = [SourceText(source, text) for source, text in SOURCES.items()]
-    return QuoteIndex(texts, QuoteConfig(**settings))
+    return QuoteIndex(texts, QuoteConfig(fold_whitespace=fold))
 
 
 def folded(text: str) -> str:
@@ -34,7 +35,7 @@ def folded(text: str) -> str:
 def test_any_changed_character_is_caught(fold: bool) -> None:
     """Every character of a quotation, one after the other, made each of several others; only what
     is another verbatim stretch of the store passes, and then with that one's place."""
-    found, everything = index(fold_whitespace=fold), POEM + "\0" + REPORT
+    found, everything = index(fold), POEM + "\0" + REPORT
     flat = folded(everything) if fold else everything
     caught = 0
     for quoted in ("depends\nupon\n\na red wheel", "met on 3 March 1911 in Zürich. Its report"):
@@ -59,7 +60,7 @@ def test_any_changed_character_is_caught(fold: bool) -> None:
 
 @pytest.mark.parametrize("fold", [False, True])
 def test_every_place_resolves(fold: bool) -> None:
-    draw, found = random.Random(0), index(fold_whitespace=fold)
+    draw, found = random.Random(0), index(fold)
     for source, text in SOURCES.items():
         for _ in range(200):
             start = draw.randrange(len(text) - 1)
@@ -175,7 +176,7 @@ def test_after_repair_nothing_is_wrong() -> None:
     assert changed > 100
 
 
-def test_a_memory_can_be_quoted_at_a_time(tmp_path) -> None:
+def test_a_memory_can_be_quoted_at_a_time(tmp_path: Path) -> None:
     with Memory.open(tmp_path / "m.db") as memory:
         memory.write("the mill stands", source="a", valid=(None, 100.0))
         memory.write("the mill is a ruin", source="b", valid=(100.0, None))

@@ -5,7 +5,8 @@
         passage.text, passage.offset, passage.page
 
 `parts` give the extracted text in order; every passage is a verbatim stretch of it, and passages
-joined are the whole text but for white space at its end. Nothing here needs a store.
+joined are the whole text but for white space at its end. `documents.keeping` puts them into a
+`Memory`; all else here works without one.
 """
 
 from solomonic.memory.documents.document import KINDS as KINDS

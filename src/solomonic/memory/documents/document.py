@@ -1,7 +1,6 @@
 """A document as a file: what kind it is, who it is (by its bytes), and its text in parts."""
 
 import dataclasses
-import hashlib
 import io
 import re
 from collections.abc import Iterator
@@ -108,9 +107,7 @@ def open_document(
             found = kind or _kind(beginning, path)
             stream.seek(0)
             if found in ("pdf", "html"):
-                digest = hashlib.file_digest(stream, "sha256")
-                size = stream.tell()
-                survey = encodings.Survey(digest.hexdigest(), size, encoding or "")
+                survey = encodings.Survey(*encodings.identity(stream), encoding or "")
             else:
                 survey = encodings.survey(stream, encoding)
         except OSError as error:

@@ -41,6 +41,15 @@ class Survey(NamedTuple):
     encoding: str | None
 
 
+def identity(stream: BinaryIO) -> tuple[str, int]:
+    """SHA-256 and size of all of `stream`."""
+    digest, size = hashlib.sha256(), 0
+    while block := stream.read(BLOCK):
+        digest.update(block)
+        size += len(block)
+    return digest.hexdigest(), size
+
+
 def survey(stream: BinaryIO, encoding: str | None = None) -> Survey:
     """Read all of `stream` once: its hash, its size, and the encoding to read it in."""
     digest, size = hashlib.sha256(), 0

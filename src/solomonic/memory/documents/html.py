@@ -46,6 +46,7 @@ def parse(data: bytes, name: str, encoding: str | None = None) -> "BeautifulSoup
     """
     try:
         import bs4
+        from bs4.exceptions import ParserRejectedMarkup
     except ImportError:
         raise ConfigError(
             "reading HTML needs beautifulsoup4; install it with: pip install 'solomonic[memory]'"
@@ -60,7 +61,7 @@ def parse(data: bytes, name: str, encoding: str | None = None) -> "BeautifulSoup
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about XML, and text that looks like an address
             return bs4.BeautifulSoup(text, "html.parser")
-    except (bs4.exceptions.ParserRejectedMarkup, AssertionError, RecursionError) as error:
+    except (ParserRejectedMarkup, AssertionError, RecursionError) as error:
         raise DataError(f"{name} is no HTML that can be read ({error}); convert it to text.") from (
             None
         )
@@ -73,7 +74,8 @@ def sections(tree: "BeautifulSoup") -> Iterator[Part]:
         if kind == "text":
             page.add(str(node), node.parent)
         elif node.name in _CELLS:
-            page.cell(kind == "enter")
+            if kind == "enter":  # </td> is often left out
+                page.cell()
         elif node.name == "br":
             if kind == "enter":
                 page.break_line()
@@ -122,8 +124,8 @@ class _Text:
     def break_line(self) -> None:
         self.gap = "\n" if "\n" not in self.gap else self.gap + "\n"
 
-    def cell(self, entered: bool) -> None:
-        if not entered and "\n" not in self.gap:
+    def cell(self) -> None:
+        if "\n" not in self.gap:
             self.gap = "\t"
 
     def section(self, level: int, title: str) -> Iterator[Part]:

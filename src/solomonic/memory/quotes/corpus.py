@@ -19,11 +19,13 @@ _SPACE = re.compile(r"\s+")
 
 
 class SourceText(NamedTuple):
-    """text: verbatim. source: where it is from. offset: characters of the source before it."""
+    """text: verbatim. source: where it is from. offset: characters of the source before it.
+    version: texts of different versions of a source are never joined."""
 
     source: str
     text: str
     offset: int = 0
+    version: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Corpus:
         self._starts: list[int] = []
         self._origins: list[np.ndarray] = []  # characters before each byte, where space is folded
         pieces, size = [], 0
-        for source, text, offset in texts:
+        for source, text, offset, _ in texts:
             if not text:
                 continue
             data, origin = _folded(text) if fold else (encoded(text), None)
@@ -107,25 +109,25 @@ def joined(texts: Iterable[SourceText]) -> Iterator[SourceText]:
 
     They may come in any order; texts without a source stay as they are.
     """
-    by_source: dict[str, list[SourceText]] = {}
+    by_source: dict[tuple[str, str], list[SourceText]] = {}
     for text in texts:
         if text.source:
-            by_source.setdefault(text.source, []).append(text)
+            by_source.setdefault((text.source, text.version), []).append(text)
         else:
             yield text
-    for source, parts in by_source.items():
+    for (source, version), parts in by_source.items():
         parts.sort(key=lambda part: part.offset)
         run: list[str] = []
         start = end = -1
         for part in parts:
             if part.offset != end and run:
-                yield SourceText(source, "".join(run), start)
+                yield SourceText(source, "".join(run), start, version)
                 run = []
             if not run:
                 start = part.offset
             run.append(part.text)
             end = part.offset + len(part.text)
-        yield SourceText(source, "".join(run), start)
+        yield SourceText(source, "".join(run), start, version)
 
 
 def stored_texts(memory: Any, at: float | None = None) -> Iterator[SourceText]:
@@ -137,7 +139,8 @@ def stored_texts(memory: Any, at: float | None = None) -> Iterator[SourceText]:
             (begins is None or begins <= at) and (ends is None or at < ends)
         ):
             continue
-        yield SourceText(item.source or f"item {item.id}", item.text, item.offset)
+        source, version = item.source or f"item {item.id}", str(item.meta.get("document", ""))
+        yield SourceText(source, item.text, item.offset, version)
 
 
 def encoded(text: str) -> bytes:

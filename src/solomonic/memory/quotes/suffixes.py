@@ -77,7 +77,7 @@ class SuffixArray:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.order = sort_suffixes(data)
-        self._places = memoryview(self.order)
+        self._places = memoryview(self.order)  # pyright: ignore[reportArgumentType]
         self._column = lru_cache(maxsize=1 << 14)(self._next_bytes)
 
     def __len__(self) -> int:
