@@ -18,6 +18,7 @@ import typer
 
 from solomonic import __version__
 from solomonic.cli import (
+    claims,
     adapt,
     compress,
     demo,
