@@ -18,8 +18,8 @@ import typer
 
 from solomonic import __version__
 from solomonic.cli import (
-    claims,
     adapt,
+    claims,
     compress,
     demo,
     evaluate,
