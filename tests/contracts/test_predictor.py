@@ -10,11 +10,15 @@ import pytest
 from solomonic.core import BitPredictor, CheckpointError, Predictor, VocabularyError
 from solomonic.induction import ByteTree, ContextTree, Frequencies, Mixer, bits, coding, mix, native
 from solomonic.induction.archive import ArchiveReader, ByteCodec, compress
+from solomonic.induction.hinted import Hinted
 from solomonic.induction.restricted import Restricted
 from solomonic.induction.solomonoff import Solomonoff
 from solomonic.induction.sources import SOURCES
 from solomonic.lm.model import LanguageModel
+from solomonic.lm.online import OnlineConfig, OnlineLm
 from solomonic.lm.predictor import LmPredictor
+from solomonic.memory.forgetting import SymbolChangePoints, SymbolChangePointsConfig
+from solomonic.realization import AutomatonPredictor, hidden_markov
 
 from .support import small
 
@@ -35,6 +39,20 @@ def language_model(packed: bool, **changes: object) -> Make:
     return make
 
 
+def online(packed: bool) -> OnlineLm:
+    """Learns twice within the texts of these tests."""
+    settings = {"hidden_size": 16, "every": 3, "rows": 2, "length": 4, "window_size": 3}
+    return OnlineLm(OnlineConfig(eidetic_slots=2, **settings), packed)
+
+
+def automaton() -> AutomatonPredictor:
+    """Of a hidden Markov chain with three states and four symbols."""
+    chance = np.random.default_rng(0)
+    return hidden_markov(
+        chance.dirichlet(np.ones(3), 3), chance.dirichlet(np.ones(4), 3)
+    ).predictor()
+
+
 PREDICTORS: dict[str, Make] = {
     "frequencies": lambda: Frequencies(5, 0.5),
     "context tree": lambda: ContextTree(3, 3, native=False),
@@ -45,7 +63,11 @@ PREDICTORS: dict[str, Make] = {
     "logistic": lambda: mix([Frequencies(4), ContextTree(4, 2, native=False)], "logistic"),
     "restricted": lambda: Restricted(ByteTree(2, 10, native=False), [48, 49, 50]),
     "solomonoff": lambda: Solomonoff(2, cells=6, opened=60, native=False),
+    "change points": lambda: SymbolChangePoints(SymbolChangePointsConfig(alphabet=4, runs=8)),
     "language model": language_model(False),
+    "language model, learning": lambda: online(False),
+    "hinted mixer": lambda: Hinted(Frequencies(256), Mixer(10, native=False)),
+    "automaton": automaton,
     **{f"oracle of {name}": make(3).oracle for name, make in SOURCES.items()},
 }
 COMPILED: dict[str, Make] = {
@@ -54,6 +76,8 @@ COMPILED: dict[str, Make] = {
     "mixer, native": lambda: Mixer(10, native=True),
     "solomonoff, native": lambda: Solomonoff(2, cells=6, opened=60, native=True),
     "language model, native": language_model(True),
+    "language model, learning, native": lambda: online(True),
+    "hinted mixer, native": lambda: Hinted(online(True), Mixer(10, native=True)),
 }
 ALL = [pytest.param(make, id=name) for name, make in PREDICTORS.items()] + [
     pytest.param(make, id=name, marks=WITHOUT_CORE) for name, make in COMPILED.items()

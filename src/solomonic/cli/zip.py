@@ -23,8 +23,9 @@ ENDING = ".slz"
 Predictor = Annotated[
     str,
     typer.Option(
-        metavar="mix|ctw|lm:DIR",
-        help="What predicts: the context mixer, context-tree weighting, or a trained model.",
+        metavar="mix|ctw|bmojo+mix|lm:DIR",
+        help="What predicts: the context mixer, context-tree weighting, the mixer with a language "
+        "model that learns as it reads (slow), or a trained model.",
     ),
 ]
 
@@ -56,7 +57,7 @@ def unzip_file(
     predictor: Annotated[
         str | None,
         typer.Option(
-            metavar="mix|ctw|lm:DIR",
+            metavar="mix|ctw|bmojo+mix|lm:DIR",
             help="Where the model is now; by default what the archive names.",
         ),
     ] = None,
@@ -96,9 +97,15 @@ def codec_of(name: str) -> Codec:
         from solomonic.lm.predictor import lm_codec
 
         return lm_codec(name[3:])
+    if name == "bmojo+mix":
+        from solomonic.induction.hinted import Hinted
+        from solomonic.lm.online import OnlineLm
+
+        both = Hinted(OnlineLm(), Mixer())
+        return ByteCodec(name, both, both.identity())
     kinds: dict[str, Any] = {"mix": Mixer, "ctw": ByteTree}
     if name not in kinds:
-        raise ConfigError(f"there is no predictor '{name}'; use mix, ctw or lm:DIR.")
+        raise ConfigError(f"there is no predictor '{name}'; use mix, ctw, bmojo+mix or lm:DIR.")
     made = kinds[name]()
     return ByteCodec(name, made, made.identity())
 

@@ -4,6 +4,7 @@ Numpy and the standard library only; the hot loops are native where the native c
 """
 
 from solomonic.induction.base import bits as bits
+from solomonic.induction.hinted import Hinted as Hinted
 from solomonic.induction.mixtures import Mixture as Mixture
 from solomonic.induction.mixtures import mix as mix
 from solomonic.induction.predictors import ByteTree as ByteTree

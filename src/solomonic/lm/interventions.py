@@ -231,13 +231,14 @@ def replace_state(
 def replace_slot(
     model: LanguageModel,
     layer: int,
-    positions: Sequence[int],
+    positions: Sequence[int] | Tensor,
     pairs: Tensor | None = None,
     every: str = "block",
 ) -> Iterator[None]:
     """Empty the eidetic slots that hold the tokens at `positions`, or give them other contents.
 
     Args:
+        positions: of the stream; a tensor (B, n) has a row's own.
         pairs: (2, G, D) keys and values instead; None empties the slots.
         every: as `replace_state`; a token that is still in the window is kept again at the next
             refresh, so "block" looks again.
@@ -253,11 +254,15 @@ def replace_slot(
 
 
 def edit_slots(
-    state: BMojoState, positions: Sequence[int], pairs: Tensor | None = None
+    state: BMojoState, positions: Sequence[int] | Tensor, pairs: Tensor | None = None
 ) -> BMojoState:
-    """A layer's state without the slots of some positions, or with other pairs in them."""
-    wanted = torch.tensor(list(positions), dtype=torch.int64, device=state.slot_time.device)
-    held = torch.isin(state.slot_time, wanted)
+    """A layer's state without the slots of some positions, or with other pairs in them.
+
+    `positions` is the same for all rows, or a tensor (B, n) with a row's own.
+    """
+    wanted = torch.as_tensor(positions, dtype=torch.int64, device=state.slot_time.device)
+    rows = wanted if wanted.dim() == 2 else wanted.expand(len(state.slot_time), -1)
+    held = (state.slot_time[:, :, None] == rows[:, None]).any(dim=-1)
     if not bool(held.any()):
         return state
     if pairs is not None:
