@@ -72,6 +72,8 @@ def row_of(new: NewItem, dim: int | None, place: tuple[int, int, int]) -> list[A
     for value in (start, end, written):
         if value is not None and not math.isfinite(value):
             raise DataError(f"a time of an item is {value}; give unix seconds, or None.")
+    if not (isinstance(new.offset, int | np.integer) and 0 <= new.offset < 1 << 62):
+        raise DataError(f"offset of an item is {new.offset!r}; it counts characters from 0.")
     if start is not None and end is not None and end < start:
         raise DataError(f"an item is valid from {start} to {end}, which is earlier; swap them.")
     if not new.log_weight <= 0:
