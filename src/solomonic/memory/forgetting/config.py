@@ -70,6 +70,8 @@ class ChangePointsConfig(ChangesConfig):
         mean, scale: where losses are expected, and how far they spread.
         strength: how many observations the prior mean is worth.
         shape: of the prior of the variance (1: very open).
+        temper: power of every likelihood. Losses of a model are neither normal nor independent,
+            and 1, which is Bayes' rule for those that are, then sees changes that are none.
         regimes: none by default: that losses are alike does not make two mechanisms the same.
     """
 
@@ -80,9 +82,11 @@ class ChangePointsConfig(ChangesConfig):
     scale: float = 1.0
     strength: float = 0.1
     shape: float = 1.0
+    temper: float = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(0 < self.temper <= 1, f"temper = {self.temper} must be above 0 and at most 1.")
         require(1 <= self.width <= 4096, f"width = {self.width} must be from 1 to 4096.")
         require(self.every >= 1, f"every = {self.every} must be at least 1.")
         require(math.isfinite(self.mean), f"mean = {self.mean} must be finite.")
@@ -97,17 +101,25 @@ MOST_CELLS = 1 << 25
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SymbolChangePointsConfig(ChangesConfig):
-    """Symbols: each segment is a Markov chain of `order` with Dirichlet(`alpha`) rows."""
+    """Symbols: each segment is a Markov chain of `order` with Dirichlet rows.
+
+    Attributes:
+        alpha: of the Dirichlet prior, for each symbol.
+        pooled: symbols that the average of everything read so far is worth to a new segment, in
+            each context, in place of alpha; 0 lets it know nothing.
+    """
 
     alphabet: int = 2
     order: int = 1
     alpha: float = 0.5
+    pooled: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.alphabet >= 2, f"alphabet = {self.alphabet} must be at least 2.")
         require(self.order >= 0, f"order = {self.order} must be at least 0.")
         require(self.alpha > 0, f"alpha = {self.alpha} must be above 0.")
+        require(0 <= self.pooled < math.inf, f"pooled = {self.pooled} must not be negative.")
         cells = self.alphabet ** (self.order + 1) * (self.runs + self.regimes)
         require(
             cells <= MOST_CELLS,

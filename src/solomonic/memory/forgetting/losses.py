@@ -58,7 +58,7 @@ class ChangePoints:
 
     @property
     def bits(self) -> float:
-        """Negative log2 of the density of all values so far: the evidence, smaller is better."""
+        """Negative log2 of the density of all values so far (with temper = 1): the evidence."""
         return float(self.runs.nats / np.log(2))
 
     def to_bytes(self) -> bytes:

@@ -24,6 +24,8 @@ from solomonic.memory.forgetting.statistics import Statistics
 
 _FAINT = 1e-8
 """Least probability of a rate: one that was wrong for long must be able to return."""
+_TINY = 1e-200
+"""Probabilities below are none: processors are slow with what is near the least number."""
 _STRIDE = 4
 """Steps between two looks at whether a change is to be declared."""
 
@@ -55,10 +57,12 @@ class Runs:
         self.n, self.step, self.nats = self.first + 1, 0, 0.0
         self.anchor = self.first  # the column that the present segment is taken for
         self.segments = Segments(config.most_changes)
-        self._learning = np.ones(columns)
-        self._prepare()
+        self._ones, self._rate_ones = np.ones(columns), np.ones(len(rates))
+        self._shares = np.ones(columns)  # of a value that each column learns: runs all, regimes
+        self._shares[: self.first] = 0  # as much as they are believed
+        self.prepare()
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
         """What depends on the archive alone."""
         archived = self.visits > 0
         self._archived = bool(archived.any())
@@ -70,49 +74,51 @@ class Runs:
 
     def observe(self, value: Any) -> float:
         """Read one value; returns the natural logarithm of its predictive probability."""
-        n, first = self.n, self.first
-        like, scale = self.statistics.likelihood(value, n)
-        joint = self.joint[:, :n]
+        like, scale = self.statistics.likelihood(value, self.n)
+        joint = self.joint[:, : self.n]
         joint *= like
-        evidence = float(joint.sum())
-        joint /= evidence
-        shares = self._learning[:n]
-        if self._archived:
-            shares[:first] = joint[:, :first].sum(axis=0)
-        self.statistics.learn(value, shares)
+        rows = joint @ self._ones[: self.n]
+        evidence = float(rows.sum())
+        rows /= evidence
         self.step += 1
-        self._move(joint)
-        if self.step % _STRIDE == 0 and self.joint[:, self.anchor].sum() < 0.5:
-            self._look()
+        self._move(value, joint, rows, evidence)
+        if self.step % _STRIDE == 0:
+            joint[joint < _TINY] = 0.0
+            if self.joint[:, self.anchor].sum() < 0.5:
+                self._look()
         if self.n == self.joint.shape[1]:
             self._thin()
         gained = math.log(evidence) + scale
         self.nats -= gained
         return gained
 
-    def _move(self, joint: np.ndarray) -> None:
-        """Each rate's hazard: part of its probability goes to the archive and to a new run."""
+    def _move(self, value: Any, joint: np.ndarray, rows: np.ndarray, evidence: float) -> None:
+        """Learn the value; then each rate's hazard: part of its probability (`rows`) goes to the
+        archive and to a new run. `joint` is still to be divided by the evidence.
+        """
         first, n = self.first, self.n
-        rows = joint.sum(axis=1)
+        shares = self._shares[:n]
         if self._archived:
-            regimes = joint[:, :first]
-            # What would leave a regime only to return to it has not left.
-            entering = self._back * (rows[:, None] - regimes)
-            staying = regimes * (self._stay[:, None] + self._back)
-            joint *= self._stay[:, None]
-            joint[:, :first] = staying + entering
-            came, total = entering.sum(axis=0), joint[:, :first].sum(axis=0)
-            came /= np.maximum(total, 1e-300)
-            self.begins[:first] += (self.step - self.begins[:first]) * came
+            regimes = joint[:, :first] / evidence
+            shares[:first] = self._rate_ones @ regimes
+            joint *= (self._stay / evidence)[:, None]
+            # A regime that is left for itself has not been left: its part comes back.
+            came = self._back * rows[:, None]
+            archived = joint[:, :first]
+            archived += came
+            came -= self._back * regimes
+            lately = (self._rate_ones @ came) / np.maximum(self._rate_ones @ archived, 1e-300)
+            self.begins[:first] += (self.step - self.begins[:first]) * lately
         else:
-            joint *= self._stay[:, None]
+            joint *= (self._stay / evidence)[:, None]
+        self.statistics.learn(value, shares)
         self.joint[:, n] = self._new * rows
         self.begins[n] = self.step
         self.n = n + 1
 
     def weights(self) -> np.ndarray:
         """Posterior of every column in use, (n,)."""
-        return self.joint[:, : self.n].sum(axis=0)
+        return self._rate_ones @ self.joint[:, : self.n]
 
     def rates(self) -> np.ndarray:
         """Posterior of every hazard, (hazards,)."""
@@ -153,7 +159,7 @@ class Runs:
             if kept >= 0:
                 self.visits[kept] += 1
                 self.used[kept] = self.step
-                self._prepare()
+                self.prepare()
             self.anchor = winner
         elif weights[before].sum() >= sure:
             self.anchor = int(np.argmax(np.where(before, weights, -1.0)))
@@ -306,4 +312,4 @@ class Runs:
             segments.begun, segments.dropped = facts["begun"], facts["dropped"]
         except (KeyError, ValueError) as error:
             raise CheckpointError(f"the state of the forgetting is damaged ({error}).") from None
-        self._prepare()
+        self.prepare()

@@ -58,28 +58,45 @@ class Statistics(Protocol):
 
 
 class SymbolCounts:
-    """Dirichlet-Markov: `counts` (contexts, alphabet, columns); values are (context, symbol)."""
+    """Dirichlet-Markov: `counts` (contexts, alphabet, columns); values are (context, symbol).
+
+    With `pooled` p above 0, the prior of a segment is not uniform but the average of all that was
+    ever read, worth p symbols in each context; `pool` (contexts, alphabet) counts that.
+    """
 
     def __init__(self, config: SymbolChangePointsConfig, columns: int) -> None:
         contexts = config.alphabet**config.order
-        self.alpha, self.mass = config.alpha, config.alpha * config.alphabet
+        self.alpha, self.pooled = config.alpha, config.pooled
+        self.mass = config.pooled or config.alpha * config.alphabet
         self.counts = np.zeros((contexts, config.alphabet, columns))
         self.totals = np.zeros((contexts, columns))
+        self.pool = np.zeros((contexts, config.alphabet))
+
+    def prior(self, context: int | slice = slice(None)) -> np.ndarray:
+        """What is added to counts in a context, (alphabet,), or in all, (contexts, alphabet)."""
+        pool = self.pool[context]
+        if not self.pooled:
+            return np.full(pool.shape, self.alpha)
+        total = pool.sum(axis=-1, keepdims=True) + self.alpha * pool.shape[-1]
+        return self.pooled * (pool + self.alpha) / total
 
     def likelihood(self, value: tuple[int, int], n: int) -> tuple[np.ndarray, float]:
         context, symbol = value
-        found = self.counts[context, symbol, :n] + self.alpha
+        added = self.prior(context)[symbol] if self.pooled else self.alpha
+        found = self.counts[context, symbol, :n] + added
         found /= self.totals[context, :n] + self.mass
         return found, 0.0
 
     def all(self, context: int, n: int) -> np.ndarray:
         """Probabilities of every symbol under every column, (alphabet, n)."""
-        return (self.counts[context, :, :n] + self.alpha) / (self.totals[context, :n] + self.mass)
+        counts = self.counts[context, :, :n] + self.prior(context)[:, None]
+        return counts / (self.totals[context, :n] + self.mass)
 
     def learn(self, value: tuple[int, int], shares: np.ndarray) -> None:
         context, symbol = value
         self.counts[context, symbol, : len(shares)] += shares
         self.totals[context, : len(shares)] += shares
+        self.pool[context, symbol] += 1
 
     def clear(self, column: int) -> None:
         self.counts[:, :, column] = 0
@@ -94,26 +111,32 @@ class SymbolCounts:
         return self.counts[:, :, column].ravel().copy()
 
     def put(self, column: int, summary: np.ndarray) -> None:
-        counts = np.maximum(summary, 0.0).reshape(self.counts.shape[:2])
+        counts = np.maximum(summary, 0.0).reshape(self.pool.shape)
         self.counts[:, :, column] = counts
         self.totals[:, column] = counts.sum(axis=1)
 
     def evidence(self, summary: np.ndarray) -> float:
-        counts = np.maximum(summary, 0.0).reshape(self.counts.shape[:2])
-        rows = gammaln(counts + self.alpha).sum(axis=1) - gammaln(counts.sum(axis=1) + self.mass)
-        prior = gammaln(self.mass) - counts.shape[1] * gammaln(self.alpha)
-        return float((rows + prior).sum())
+        counts, prior = np.maximum(summary, 0.0).reshape(self.pool.shape), self.prior()
+        cells = (gammaln(counts + prior) - gammaln(prior)).sum(axis=1)
+        rows = gammaln(self.mass) - gammaln(counts.sum(axis=1) + self.mass)
+        return float((cells + rows).sum())
 
     def arrays(self, n: int) -> dict[str, np.ndarray]:
-        return {"counts": self.counts[:, :, :n], "totals": self.totals[:, :n]}
+        return {
+            "counts": self.counts[:, :, :n],
+            "totals": self.totals[:, :n],
+            "pool": self.pool,
+        }
 
     def take(self, arrays: dict[str, np.ndarray], n: int) -> None:
-        counts = arrays["counts"]
-        if counts.shape != (*self.counts.shape[:2], n) or not (counts >= 0).all():
+        counts, totals, pool = arrays["counts"], arrays["totals"], arrays["pool"]
+        good = counts.shape == (*self.pool.shape, n) and totals.shape == (len(self.pool), n)
+        if not good or pool.shape != self.pool.shape or not (counts >= 0).all():
             raise ValueError("counts")
         self.counts[:, :, :n] = counts
         # Stored too: of archived regimes, a new sum of shares could differ in its last bit.
-        self.totals[:, :n] = arrays["totals"]
+        self.totals[:, :n] = totals
+        self.pool[:] = pool
 
 
 class NormalLosses:
@@ -121,7 +144,7 @@ class NormalLosses:
     about the prior mean, arrays (1 + 2 width, columns); values are (width,)."""
 
     def __init__(self, config: ChangePointsConfig, columns: int) -> None:
-        self.width, self.mean = config.width, config.mean
+        self.width, self.mean, self.temper = config.width, config.mean, config.temper
         self.strength, self.shape = config.strength, config.shape
         self.spread = config.shape * config.scale**2
         self.sums = np.zeros((1 + 2 * config.width, columns))
@@ -133,7 +156,7 @@ class NormalLosses:
         away = (value - self.mean)[:, None] - centre
         logs = (alpha + 0.5) * np.log1p(away * away / wide) + 0.5 * np.log(wide)
         factor = gammaln(alpha + 0.5) - gammaln(alpha) - 0.5 * math.log(math.pi)
-        logs = self.width * factor - logs.sum(axis=0)
+        logs = self.temper * (self.width * factor - logs.sum(axis=0))
         top = float(logs.max())
         return np.exp(logs - top), top
 
