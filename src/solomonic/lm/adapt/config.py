@@ -38,11 +38,11 @@ class AdaptConfig(Config):
     parameters: str = "all"
     rank: int = 4
     segment: int = 64
-    rate: float = 1e-3
-    decay: float = 1e-3
+    rate: float = 3e-4
+    decay: float = 0.0
     floor: float = 0.1
     neighbours: int = 4
-    neighbour_rate: float = 1e-3
+    neighbour_rate: float = 3e-4
     neighbour_tokens: int = 256
     query_tokens: int = 128
     examples: int = 2
