@@ -50,8 +50,11 @@ class Domain(Protocol):
         """Whether `value` solves `task`. Must never accept what does not."""
         ...
 
-    def adapt(self, task: Known, values: Sequence[str]) -> Iterator[str]:
-        """Values to try, made of verified values of near tasks (best first). Bounded."""
+    def adapt(self, task: Known, values: Sequence[str]) -> Iterator[str | None]:
+        """Values to verify, made of verified values of near tasks (best first). Bounded.
+
+        None stands for a candidate that was evaluated and dropped: it is counted as work.
+        """
         ...
 
     def search(self, task: Known, guide: Guide, saved: bytes | None) -> Search | None:

@@ -204,7 +204,8 @@ class _Attempt:
         seen: set[str] = set()
         stored = self.ledger.near(self.task, self.config.near)
         for value in self.domain.adapt(self.task, stored):
-            if value in seen:
+            self.candidates += 1
+            if value is None or value in seen:
                 continue
             if len(seen) >= self.config.adapted:
                 return

@@ -52,7 +52,7 @@ class Arithmetic:
             return Verdict(False, f"the answer must be in {right.unit}")
         return Verdict(right.same(given), f"{text} is {right}")
 
-    def adapt(self, task: Known, values: Sequence[str]) -> Iterator[str]:
+    def adapt(self, task: Known, values: Sequence[str]) -> Iterator[str | None]:
         yield from values[:_NEAR]
 
     def search(self, task: Known, guide: Guide, saved: bytes | None) -> ListSearch:

@@ -4,6 +4,7 @@ The value is a program of `function_blocks`, verified by its Python on every exa
 the source of a Python function. Types: int, bool, str, lists of int, lists of str.
 """
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -91,27 +92,33 @@ def _exact(values: list[Any]) -> str:
     return repr(values)
 
 
-def near_programs(examples: Examples, values: Sequence[str]) -> Iterator[Tree]:
-    """Stored programs as they are, then with one literal changed, then wrapped in one block."""
+def near_programs(examples: Examples, values: Sequence[str]) -> Iterator[Tree | None]:
+    """Stored programs of these types as they are, then with one literal changed. None: evaluated,
+    and wrong."""
     trees = []
     for value in values:
         try:
-            trees.append(parse(value))
+            tree = parse(value)
+            if tree_type(tree, examples.types) == examples.gives:
+                trees.append(tree)
         except DataError:
             continue
+    # Most are wrong on the first example already.
+    first = Examples([c[:1] for c in examples.inputs], examples.types, *_first(examples))
     literals = _literals(examples)
     near: dict[type, list[Any]] = {
         int: list(dict.fromkeys([*_NEAR_LITERALS, *_of(int, literals)])),
         str: _of(str, literals),
         bool: [True, False],
     }
-    for tree in trees:
-        if solves(tree, examples):
-            yield tree
-    for tree in trees:
-        for changed in with_literals(tree, near):
-            if solves(changed, examples):
-                yield changed
+    changed = (new for tree in trees for new in with_literals(tree, near))
+    for tree in itertools.chain(trees, changed):
+        right = run_tree(tree, first) == first.outputs and solves(tree, examples)
+        yield tree if right else None
+
+
+def _first(examples: Examples) -> tuple[list[Any], str]:
+    return examples.outputs[:1], examples.gives
 
 
 def _of(kind: type, literals: Sequence[Any]) -> list[Any]:
@@ -221,8 +228,9 @@ class Functions:
         count = len(examples.outputs)
         return Verdict(right, f"{count} of {count} examples" if right else "an example fails")
 
-    def adapt(self, task: Known, values: Sequence[str]) -> Iterator[str]:
-        yield from map(show, near_programs(task.parsed, values))
+    def adapt(self, task: Known, values: Sequence[str]) -> Iterator[str | None]:
+        for tree in near_programs(task.parsed, values):
+            yield None if tree is None else show(tree)
 
     def search(self, task: Known, guide: Guide, saved: bytes | None) -> FunctionSearch:
         return start_search(task.parsed, guide, saved)

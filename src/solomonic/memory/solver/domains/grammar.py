@@ -69,7 +69,7 @@ class GrammarDomain:
         right = wanted.grammar.accepts(value)
         return Verdict(right, "derived by Earley" if right else "no word of the grammar")
 
-    def adapt(self, task: Known, values: Sequence[str]) -> Iterator[str]:
+    def adapt(self, task: Known, values: Sequence[str]) -> Iterator[str | None]:
         yield from values
 
     def search(self, task: Known, guide: Guide, saved: bytes | None) -> ListSearch:

@@ -95,7 +95,7 @@ class Lean:
             return Verdict(False, f"it stands on {', '.join(sorted(used - _AXIOMS))}")
         return Verdict(True, f"checked; axioms: {', '.join(sorted(used)) or 'none'}")
 
-    def adapt(self, task: Known, values: Sequence[str]) -> Iterator[str]:
+    def adapt(self, task: Known, values: Sequence[str]) -> Iterator[str | None]:
         yield from values[:8]
 
     def search(self, task: Known, guide: Guide, saved: bytes | None) -> ListSearch:

@@ -23,7 +23,7 @@ class Open:
     def verify(self, task: Known, value: str) -> Verdict:
         return Verdict(False, "nothing verifies open tasks")
 
-    def adapt(self, task: Known, values: Sequence[str]) -> Iterator[str]:
+    def adapt(self, task: Known, values: Sequence[str]) -> Iterator[str | None]:
         yield from ()
 
     def search(self, task: Known, guide: Guide, saved: bytes | None) -> None:

@@ -114,7 +114,7 @@ class PythonTests:
         count = len(tests.calls) + bool(tests.rest)
         return Verdict(True, f"{count} test{'s' * (count != 1)} passed")
 
-    def adapt(self, task: Known, values: Sequence[str]) -> Iterator[str]:
+    def adapt(self, task: Known, values: Sequence[str]) -> Iterator[str | None]:
         """Stored sources with the function's name changed, then programs with a literal changed."""
         tests: Tests = task.parsed
         for value in values:
@@ -124,7 +124,7 @@ class PythonTests:
         if tests.examples is not None:
             programs = [text for value in values if (text := _program(value)) is not None]
             for tree in near_programs(tests.examples, programs):
-                yield _source(tree, tests)
+                yield None if tree is None else _source(tree, tests)
 
     def search(self, task: Known, guide: Guide, saved: bytes | None) -> "SourceSearch | None":
         tests: Tests = task.parsed

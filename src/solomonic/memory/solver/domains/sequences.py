@@ -58,8 +58,8 @@ class Sequences:
         right = sum(a == b for a, b in zip(found, terms, strict=True))
         return Verdict(right == len(terms), f"{right} of {len(terms)} terms")
 
-    def adapt(self, task: Known, values: Sequence[str]) -> Iterator[str]:
-        """The programs as they are, a*p + b, p delayed or advanced, and sums of two of them."""
+    def adapt(self, task: Known, values: Sequence[str]) -> Iterator[str | None]:
+        """The programs as they are, a*p + b, sums, differences and delays of p, and p plus q."""
         terms, _ = task.parsed
         target, known = np.array(terms, dtype=object), []
         for value in values:
@@ -71,19 +71,16 @@ class Sequences:
                 continue
         known.sort(key=lambda pair: size(pair[0]))  # of those that fit, the simplest
         for tree, found in known:
-            if (found == target).all():
-                yield show(tree)
+            yield show(tree) if (found == target).all() else None
             line = _affine(tree, found, target)
-            if line is not None:
-                yield show(line)
+            yield None if line is None else show(line)
         rows = {tuple(found): tree for tree, found in known}
         for tree, found in known:
             for name, rest in (("add", target - found), ("sub", found - target)):
                 other = rows.get(tuple(rest))
-                if other is not None:
-                    yield show((name, tree, other))
+                yield None if other is None else show((name, tree, other))
             for name in ("sum", "diff", "shift"):
-                yield from _if_equal((name, tree), target)
+                yield _if_equal((name, tree), target)
 
     def search(self, task: Known, guide: Guide, saved: bytes | None) -> "SequenceSearch":
         if self.bank is None or (self.bank.full and self.bank.costs != guide.costs(BLOCKS)):
@@ -177,9 +174,8 @@ def _affine(tree: Tree, found: np.ndarray, target: np.ndarray) -> Tree | None:
     return scaled if offset == 0 else ("add", scaled, int(offset))
 
 
-def _if_equal(tree: Tree, target: np.ndarray) -> Iterator[str]:
+def _if_equal(tree: Tree, target: np.ndarray) -> str | None:
     try:
-        if run(tree, len(target)) == list(target):
-            yield show(tree)
+        return show(tree) if run(tree, len(target)) == list(target) else None
     except DataError:
-        return
+        return None
