@@ -145,6 +145,7 @@ void bind_recognizer(nb::module_& module) {
               const slm::PersonalWords::Classes& classes, const std::vector<std::string>& carriers,
               bool endpointing) {
              return checked([&] {
+               nb::gil_scoped_release released;  // thousands of phrases take a third of a second
                return AudioStream{r.handle, std::make_unique<slm::Stream>(
                                            *r.handle,
                                            compiled(*r.handle, phrases, classes, carriers),

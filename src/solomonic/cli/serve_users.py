@@ -13,6 +13,7 @@ from solomonic.cli.options import Json
 from solomonic.core import ConfigError
 
 if TYPE_CHECKING:
+    from solomonic.serve.keys import KeyFile
     from solomonic.serve.store import Store
 
 users_app = typer.Typer(
@@ -39,6 +40,9 @@ def list_users(store: StoreUrl, json: Json = False) -> None:
 def delete_user(
     user: Annotated[str, typer.Argument(help="Name, as `users list` shows it.")],
     store: StoreUrl,
+    api_key_file: Annotated[
+        str, typer.Option(metavar="FILE", help="The server's key file, if it has one.")
+    ] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete every trace of a user: sentences, phrases, the model's state, keys bound to them.
@@ -46,15 +50,28 @@ def delete_user(
     A running server forgets them with the next request that names them.
     """
     with closing(_existing(store)) as opened:
-        if user not in opened.users():
+        file = _key_file(api_key_file)
+        bound = file is not None and any(key.user == user for key in file.keys())  # noqa: SIM118
+        if user not in opened.users() and not bound:
             raise ConfigError(
                 f"there is no user '{user}'; `solomonic serve users list` names them."
             )
         if not yes:
             typer.confirm(f"Delete all that is kept of {user}?", abort=True)
         gone = opened.delete_user(user)
+        if file is not None:
+            gone["keys"] = gone.get("keys", 0) + file.revoke_user(user)
     counts = ", ".join(f"{count} {name}" for name, count in gone.items())
     console.say(f"deleted {user}: {counts}.")
+
+
+def _key_file(path: str) -> KeyFile | None:
+    """Raises ConfigError for a misspelt name, which is no empty key file."""
+    from solomonic.serve.keys import KeyFile
+
+    if path and not Path(path).is_file():
+        raise ConfigError(f"there is no key file {path}; give the one that the server was told.")
+    return KeyFile(path) if path else None
 
 
 def _existing(store: str) -> Store:

@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection
 
 from solomonic.serve.config import ServeConfig
 from solomonic.serve.errors import HttpError
-from solomonic.serve.keys import NAME, KeySource, hash_key
+from solomonic.serve.keys import NAME, KeyFile, KeySource, hash_key
 from solomonic.serve.services import Services, services_of
 from solomonic.serve.store.base import KeyRecord
 
@@ -86,6 +86,13 @@ class Keys:
         if record is None or not hmac.compare_digest(bytes(record.key_hash), wanted):
             return None
         return record
+
+    async def forget_user(self, user: str) -> int:
+        """Remove the user's keys where they are not in the store; how many they were."""
+        if not isinstance(self.source, KeyFile):
+            return 0
+        self._found.clear()
+        return await asyncio.to_thread(self.source.revoke_user, user)
 
 
 async def require_client(request: Request) -> Client:

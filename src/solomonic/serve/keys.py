@@ -114,6 +114,18 @@ class KeyFile:
             self._write(left)
         return len(left) < len(keys)
 
+    def revoke_user(self, user: str) -> int:
+        """Remove the keys that are bound to a user, who is to leave no trace; how many they were.
+
+        Where a store has the keys, its `delete_user` does that.
+        """
+        keys = self.keys()
+        left = [key for key in keys if key.user != user]
+        if user and len(left) < len(keys):
+            self._write(left)
+            return len(keys) - len(left)
+        return 0
+
     def _read(self) -> dict[bytes, KeyRecord]:
         with self._lock:
             try:

@@ -18,6 +18,7 @@ import pytest
 from solomonic.cli.main import main
 from solomonic.lm.model import LanguageModel
 from solomonic.lm.pretrained import save_pretrained
+from solomonic.serve.keys import KeyFile, issue_key
 from solomonic.serve.store import Utterance, open_store
 from solomonic.text import ByteTokenizer
 from tiny import tiny_config
@@ -79,6 +80,25 @@ def test_users_are_listed_and_deleted(capsys: pytest.CaptureFixture[str], tmp_pa
     assert run(capsys, "users", "delete", "ana", "--yes", *place)[0] == 0
     with closing(open_store(f"{tmp_path}/a.db")) as store:
         assert store.users() == ["bob"]
+
+
+def test_a_deleted_user_is_in_no_key_file_either(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    place, file = ["--store", f"{tmp_path}/a.db"], tmp_path / "keys.json"
+    with closing(open_store(f"{tmp_path}/a.db")) as store:
+        store.commit("bob", Utterance(text="good night"))
+    for name, user in (("phone", "ana"), ("watch", "ana"), ("desk", "bob"), ("any", "")):
+        issue_key(KeyFile(file), name, user)
+    missing = ["--api-key-file", f"{tmp_path}/none.json"]
+    status, _, err = run(capsys, "users", "delete", "ana", "--yes", *place, *missing)
+    assert status == 2 and "there is no key file" in err
+    given = [*place, "--api-key-file", str(file)]
+    status, _, err = run(capsys, "users", "delete", "ana", "--yes", *given)
+    assert status == 0 and "2 keys" in err
+    assert "ana" not in file.read_text()
+    assert [key.name for key in KeyFile(file).keys()] == ["desk", "any"]  # noqa: SIM118
+    assert run(capsys, "users", "delete", "ana", "--yes", *given)[0] == 2
 
 
 def test_what_cannot_be_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

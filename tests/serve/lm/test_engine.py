@@ -36,7 +36,8 @@ def with_engine(work: Any, engine: str = ENGINES[-1], config: ServeConfig = CONF
 
 
 def order(made: LmEngine, prompt: str, **settings: Any) -> Order:
-    parts = {name: settings.pop(name) for name in ("choices", "stop", "logprobs", "seconds")
+    names = ("choices", "stop", "logprobs", "seconds", "client")
+    parts = {name: settings.pop(name) for name in names
              if name in settings}  # fmt: skip
     config = GenerateConfig(**({"max_new_tokens": 20, "eos_id": 256} | settings))
     return Order(prompt=made.lm.tokenizer.encode(prompt), config=config, **parts)
@@ -153,6 +154,27 @@ def test_a_client_that_goes_frees_its_row() -> None:
             await asyncio.sleep(0.005)
 
     with_engine(work)
+
+
+def test_rows_that_come_free_go_to_who_has_fewest() -> None:
+    """Four rows: one client takes them all and wants more; who comes later waits for one only."""
+
+    async def work(made: LmEngine) -> list[str]:
+        ended: list[str] = []
+
+        async def one(client: str, tokens: int) -> None:
+            wanted = order(made, "a", max_new_tokens=tokens, eos_id=None, client=client)
+            await pieces(made.submit(wanted))
+            ended.append(client)
+
+        lengths = (10, 200, 200, 200, 200, 200)
+        greedy = [asyncio.create_task(one("greedy", length)) for length in lengths]
+        while made.running < 4:
+            await asyncio.sleep(0.002)
+        await asyncio.gather(one("modest", 2), *greedy)
+        return ended
+
+    assert with_engine(work)[:2] == ["greedy", "modest"]
 
 
 def test_a_full_queue_refuses_and_a_free_one_does_not() -> None:

@@ -206,12 +206,15 @@ class LmEngine:
         self._waiting = kept
 
     def _join(self) -> None:
-        """Requests that have waited longest get the rows that are free."""
+        """The clients with the fewest rows get those that are free, who waited longest first."""
         while self._waiting:
-            request = self._waiting[0]
+            held = collections.Counter(row.request.order.client for row in self._rows)
+            for row in self._rows:
+                held[row.request.order.client] += len(row.siblings)
+            request = min(self._waiting, key=lambda waits: held[waits.order.client])
             if self._taken() + request.order.choices > self._most:
                 break
-            self._waiting.popleft()
+            self._waiting.remove(request)
             first, *others = (
                 Row(request, choice, self.lm.tokenizer) for choice in range(request.order.choices)
             )

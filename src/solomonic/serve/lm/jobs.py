@@ -187,8 +187,10 @@ def _end(text: Text | Piece) -> dict[str, Any]:
     return {"finish_reason": text.finish, "stop_reason": reason}
 
 
-def completion(engine: LmEngine, body: CompletionRequest, config: ServeConfig) -> Job:
-    """Start a completion.
+def completion(
+    engine: LmEngine, body: CompletionRequest, config: ServeConfig, client: str = ""
+) -> Job:
+    """Start a completion for a client, named so that rows are shared fairly.
 
     Raises:
         HttpError: as `LmEngine.submit`.
@@ -204,14 +206,14 @@ def completion(engine: LmEngine, body: CompletionRequest, config: ServeConfig) -
     ]
     most = 16 if body.max_tokens is None else body.max_tokens
     order = _order(engine, body, config, most)
-    order = dataclasses.replace(order, logprobs=body.logprobs)
+    order = dataclasses.replace(order, logprobs=body.logprobs, client=client)
     # No prompt at all begins a new document.
     orders = [dataclasses.replace(order, prompt=found or [tokenizer.eos_id]) for found in ids]
     return Job(engine, orders, echoed)
 
 
-def chat(engine: LmEngine, body: ChatRequest, config: ServeConfig) -> ChatJob:
-    """Start an answer in a chat.
+def chat(engine: LmEngine, body: ChatRequest, config: ServeConfig, client: str = "") -> ChatJob:
+    """Start an answer in a chat for a client, named so that rows are shared fairly.
 
     Raises:
         HttpError: as `LmEngine.submit`.
@@ -224,6 +226,7 @@ def chat(engine: LmEngine, body: ChatRequest, config: ServeConfig) -> ChatJob:
         prompt=engine.lm.tokenizer.encode(prompt),
         stop=(STOP, *order.stop),
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        client=client,
     )
     return ChatJob(engine, [order], [""])
 

@@ -29,6 +29,7 @@ class Order:
         stop: strings that end a text.
         logprobs: None, or how many of the likeliest tokens to give for each one.
         seconds: after which the texts are ended as they are.
+        client: whose it is, so that one client's many requests do not keep others waiting.
     """
 
     prompt: Sequence[int]
@@ -37,6 +38,7 @@ class Order:
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
     seconds: float = 120.0
+    client: str = ""
 
 
 class Request:

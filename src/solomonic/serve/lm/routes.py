@@ -90,7 +90,11 @@ async def completions(body: CompletionRequest, request: Request, client: Asking)
     several = isinstance(body.prompt, list) and not isinstance(body.prompt[0], int)
     prompts = len(body.prompt) if several else 1
     return await _run(
-        request, client, body, prompts, lambda config: completion(engine, body, config)
+        request,
+        client,
+        body,
+        prompts,
+        lambda config: completion(engine, body, config, client.name),
     )
 
 
@@ -103,7 +107,9 @@ async def completions(body: CompletionRequest, request: Request, client: Asking)
 async def chat_completions(body: ChatRequest, request: Request, client: Asking) -> Response:
     """What the assistant says next in a conversation."""
     engine = _engine(request, body.model)
-    return await _run(request, client, body, 1, lambda config: chat(engine, body, config))
+    return await _run(
+        request, client, body, 1, lambda config: chat(engine, body, config, client.name)
+    )
 
 
 @router.post("/memory_map", operation_id="memoryMap", responses=BODY | errors(404))

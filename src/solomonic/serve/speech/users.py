@@ -83,7 +83,10 @@ async def show_user(request: Request, client: Me) -> User:
 @router.delete("", summary="Delete every trace of the user", responses=REFUSALS)
 async def delete_user(request: Request, client: Me) -> Deleted:
     """Personal words, sentences, the model's state, and keys bound to the user."""
-    return Deleted(deleted=await services_of(request).recall.delete(client.user))
+    services = services_of(request)
+    deleted = await services.recall.delete(client.user)
+    deleted["keys"] = deleted.get("keys", 0) + await services.keys.forget_user(client.user)
+    return Deleted(deleted=deleted)
 
 
 @router.get("/phrases", summary="The user's personal words", responses=REFUSALS)
