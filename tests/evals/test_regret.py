@@ -10,8 +10,11 @@ import pytest
 from solomonic.core import ConfigError
 from solomonic.evals.regret import RegretConfig, contenders, plot_regret, regret
 from solomonic.induction import ContextTree, Frequencies, bits, native
+from solomonic.induction.bracket import Bracket
+from solomonic.induction.machine import run_program
+from solomonic.induction.numbers import SplitMix
 from solomonic.induction.oracles import HmmFilter, PeriodicBayes, SwitchingBayes
-from solomonic.induction.sources import SOURCES
+from solomonic.induction.sources import SOURCES, machine_bounds, machine_outputs
 
 needs_core = pytest.mark.skipif(native.load() is None, reason="the native core is not here")
 
@@ -76,7 +79,7 @@ def test_curves_and_their_figure(tmp_path: Path) -> None:
     config = RegretConfig(sources=("bernoulli", "periodic", "machine"), length=40, sequences=5)
     curves = regret(contenders(), config)
     found = {(curve.source, curve.predictor): curve for curve in curves}
-    assert len(found) == 9
+    assert len(found) == 10
     assert np.abs(found["bernoulli", "frequencies"].regret).max() < 1e-9
     over = [found["periodic", name].regret[-1] for name in ("context trees", "frequencies")]
     assert 0 < over[0] < over[1]
@@ -92,3 +95,26 @@ def test_impossible_settings_are_refused() -> None:
         RegretConfig(sources=("tea",))
     with pytest.raises(ConfigError, match="length = 0"):
         RegretConfig(length=0)
+
+
+@needs_core
+def test_the_length_of_programs_bounds_what_their_outputs_cost() -> None:
+    """The bound belongs to the sequences that predictors read, and the machine itself keeps it."""
+    settings = {"alphabet": 2, "cells": 6, "seed": 3}
+    outputs = machine_outputs(4, 12, **settings)
+    bounds = machine_bounds(4, 12, **settings)
+    assert bounds.shape == (4, 12)
+    assert (np.diff(bounds, axis=1) >= 0).all()
+    random, whole = SplitMix(3), []
+    for _ in range(64):
+        ran = run_program(random, 2, 6, 8 * 12 + 200, 12)
+        if len(ran.output) == 12:
+            whole.append((ran.output, len(ran.program)))
+    for (output, drawn), sequence, bound in zip(whole, outputs, bounds, strict=False):
+        assert output == sequence.tolist()
+        assert bound[-1] == pytest.approx(drawn * math.log2(7))
+    for sequence, bound in zip(outputs, bounds, strict=True):
+        # A weight of at least 7^-k for that program alone: the bracket's upper end is above it.
+        found = Bracket(bytes(sequence[:6]), alphabet=2, cells=6)
+        found.work(20_000)
+        assert -np.log2(found.high[6]) <= bound[5] + 1e-9

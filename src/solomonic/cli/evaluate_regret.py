@@ -20,6 +20,9 @@ def regret(
             help="bernoulli, tree, hmm, switching, periodic (all), or machine: program output.",
         ),
     ] = "all",
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="Also a model like DIR that nobody trained.")
+    ] = False,
     length: Annotated[int, typer.Option(help="Symbols a sequence.")] = 256,
     sequences: Annotated[int, typer.Option(help="Sequences a source.")] = 16,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves here (png, svg, pdf).")] = None,
@@ -41,7 +44,7 @@ def regret(
         from solomonic.lm.pretrained import load_pretrained
 
         model, tokenizer = load_pretrained(directory)
-    curves = evals.regret(evals.contenders(model, tokenizer), config)
+    curves = evals.regret(evals.contenders(model, tokenizer, untrained), config)
     if plot is not None:
         evals.plot_regret(curves, plot)
     if json:

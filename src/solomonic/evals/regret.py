@@ -18,7 +18,7 @@ from solomonic.core import Config, DataError, Predictor, require
 from solomonic.evals.output import save_figure
 from solomonic.induction import ContextTree, Frequencies, Mixer
 from solomonic.induction.restricted import Restricted
-from solomonic.induction.sources import SOURCES, Source, choose, machine_outputs
+from solomonic.induction.sources import SOURCES, Source, choose, machine_bounds, machine_outputs
 
 if TYPE_CHECKING:
     from solomonic.lm.model import LanguageModel
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 """How symbols are written in text, here and by `solomonic gen universal`."""
+
+BOUND = "program length"
+"""The curve of the source "machine" that bounds the best possible from above."""
 
 Make = Callable[[int], Predictor]  # of an alphabet
 
@@ -77,9 +80,14 @@ class RegretCurve:
 
 
 def contenders(
-    model: "LanguageModel | None" = None, tokenizer: "Tokenizer | None" = None
+    model: "LanguageModel | None" = None,
+    tokenizer: "Tokenizer | None" = None,
+    untrained: bool = False,
 ) -> dict[str, Make]:
     """What is compared: frequencies, context trees, the mixer, and a language model if given.
+
+    Args:
+        untrained: also a model of the same configuration with random weights.
 
     Raises:
         DataError: the model's tokenizer has no token for a digit.
@@ -95,12 +103,24 @@ def contenders(
         ids = [tokenizer.encode(digit) for digit in DIGITS]
         if any(len(one) != 1 for one in ids):
             raise DataError("the model's tokenizer has no token for a digit; use a byte tokenizer.")
-        # One predictor is enough: it is copied at the beginning of each text.
-        first = LmPredictor(model, tokenizer.eos_id)
-        found["language model"] = lambda alphabet: Restricted(
-            first.fork(), [one[0] for one in ids[:alphabet]]
-        )
+        models = {"language model": model}
+        if untrained:
+            models["untrained"] = _untrained(model)
+        for label, one in models.items():
+            # One predictor is enough: it is copied at the beginning of each text.
+            first = LmPredictor(one, tokenizer.eos_id)
+            found[label] = lambda alphabet, first=first: Restricted(
+                first.fork(), [digit[0] for digit in ids[:alphabet]]
+            )
     return found
+
+
+def _untrained(model: "LanguageModel") -> "LanguageModel":
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return type(model)(model.config).eval()
 
 
 def regret(predictors: Mapping[str, Make], config: RegretConfig) -> list[RegretCurve]:
@@ -121,7 +141,23 @@ def regret(predictors: Mapping[str, Make], config: RegretConfig) -> list[RegretC
                     best=None if name == "machine" else float(best.mean()),
                 )
             )
+        if name == "machine":
+            curves.append(_program_length(config))
     return curves
+
+
+def _program_length(config: RegretConfig) -> RegretCurve:
+    """What the programs behind the sequences cost: no more than that is needed for them."""
+    size = config.machine_alphabet
+    found = machine_bounds(config.sequences, config.length, alphabet=size, seed=config.seed)
+    spread = found.std(axis=0, ddof=1) if len(found) > 1 else np.zeros(config.length)
+    return RegretCurve(
+        source="machine",
+        predictor=BOUND,
+        regret=found.mean(axis=0),
+        error=spread / np.sqrt(len(found)),
+        best=None,
+    )
 
 
 def _sequences(name: str, config: RegretConfig) -> tuple[int, np.ndarray, np.ndarray]:
@@ -162,7 +198,8 @@ def plot_regret(curves: Sequence[RegretCurve], path: str | Path) -> Path:
         for curve in (one for one in curves if one.source == source):
             at = np.arange(1, len(curve.regret) + 1)
             colour = _COLOURS[labels.index(curve.predictor) % len(_COLOURS)]
-            axes.plot(at, curve.regret, color=colour, label=curve.predictor)
+            style = "--" if curve.predictor == BOUND else "-"
+            axes.plot(at, curve.regret, style, color=colour, label=curve.predictor)
             low, high = curve.regret - curve.error, curve.regret + curve.error
             axes.fill_between(at, low, high, color=colour, alpha=0.15, linewidth=0)
         axes.axhline(0, color="black", linewidth=1)
@@ -170,7 +207,12 @@ def plot_regret(curves: Sequence[RegretCurve], path: str | Path) -> Path:
         axes.set_xlabel("symbols read")
         axes.set_ylabel("bits paid" if source == "machine" else "bits above the best possible")
         axes.grid(alpha=0.25)
-    figure.axes[0].legend(fontsize=8)
+    shown = {
+        label: line
+        for axes in figure.axes
+        for line, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.axes[0].legend(shown.values(), shown.keys(), fontsize=8)
     return save_figure(figure, path)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from solomonic.core import ConfigError, Predictor
 from solomonic.induction import machine
+from solomonic.induction.numbers import SplitMix
 from solomonic.induction.oracles import HmmFilter, PeriodicBayes, SwitchingBayes
 from solomonic.induction.predictors import ContextTree, Frequencies
 
@@ -150,6 +151,40 @@ def machine_outputs(
         have += len(whole)
         seed += 1 << 32  # the next programs
     return np.concatenate(found)
+
+
+def machine_bounds(
+    count: int, length: int, *, alphabet: int = 2, cells: int = 200, seed: int = 0
+) -> np.ndarray:
+    """Of the outputs that `machine_outputs` gives: log2 7 for each instruction drawn until a symbol
+    appeared, (count, length).
+
+    That program alone has so much weight in the universal mixture, so its best predictor pays no
+    more for the symbols up to there. Runs the definition: about a second for a thousand programs.
+    """
+    found: list[list[float]] = []
+    batch, most = max(64, 8 * count), 8 * length + 200
+    while len(found) < count:
+        random = SplitMix(seed)
+        for _ in range(batch):
+            drawn = _drawn(random, alphabet, cells, most, length)
+            if len(drawn) == length and len(found) < count:
+                found.append(drawn)
+        seed += 1 << 32
+    return np.array(found) * np.log2(7)
+
+
+def _drawn(random: SplitMix, alphabet: int, cells: int, steps: int, length: int) -> list[float]:
+    """Instructions drawn when each symbol of one program appeared."""
+    program, found = machine.Program(alphabet, cells), []
+    while program.steps < steps and len(found) < length:
+        if program.waits:
+            program.draw(machine.INSTRUCTIONS[random.below(7)])
+        else:
+            program.step()
+        if len(program.output) > len(found):
+            found.append(float(len(program.code)))
+    return found
 
 
 def _dirichlet(chance: np.random.Generator, size: int) -> np.ndarray:
