@@ -32,6 +32,7 @@ NAMES = {
     "memory_attention": "recalled slots in a trained model, at once and fine-tuned (half an hour)",
     "memory_store": "the long-term memory at a million items: inserts, queries, recall (minutes)",
     "long_memory": "memory in the step: bits per byte by part; 1,000 facts (--only; half an hour)",
+    "adapt": "learning from what is read, neighbours, examples, merged states (--only; 20 minutes)",
     "language": "bits per byte at equal parameters and tokens (hours; needs ../shared/data)",
 }
 ALIASES = {"peers": "speed", "lattice": "lattice_bytes"}

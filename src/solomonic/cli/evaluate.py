@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from solomonic.cli import console, evaluate_asr, evaluate_regret
+from solomonic.cli import console, evaluate_asr, evaluate_needles, evaluate_regret
 from solomonic.cli.options import Checkpoint, Device, Json
 from solomonic.core import ConfigError
 
@@ -19,6 +19,7 @@ app = typer.Typer(
     help="Measure a model, always beside the bytes of its state.", no_args_is_help=True
 )
 app.command("asr")(evaluate_asr.asr)
+app.command("needles")(evaluate_needles.needles)
 app.command("regret")(evaluate_regret.regret)
 
 Text = Annotated[Path, typer.Option(help="Text file, folder of them, or JSONL (also .gz).")]

@@ -25,6 +25,7 @@ from solomonic.kernels import Recalled
 from solomonic.layers import BMojo, LayerRecall, ModelConfig
 from solomonic.lm.model import LanguageModel, ModelState
 from solomonic.memory.attention.chunks import SEARCHES, ChunkMemory, ChunkPlace, Shape
+from solomonic.state import gather
 from solomonic.text import Tokenizer
 
 HIDDEN, LAYER = "hidden", "layer"
@@ -111,6 +112,15 @@ class AttendingState:
     def time(self) -> Tensor:
         """(B,) int64 tokens read."""
         return self.model.time
+
+    def gather(self, rows: Sequence[int]) -> "AttendingState":
+        """These rows, in this order; one may stand several times (a beam, or several answers)."""
+        index = torch.tensor(list(rows), device=self.time.device)
+        slots = self.slots and {
+            layer: Recalled(one.pairs[index], one.bias[index], one.begin[index], one.period)
+            for layer, one in self.slots.items()
+        }
+        return AttendingState(gather(self.model, index), tuple(self.rows[i] for i in rows), slots)
 
     @property
     def cited(self) -> list[tuple[Entered, ...]]:
@@ -250,7 +260,7 @@ class MemoryAttention:
         left = [tokens.shape[1]] * rows if lengths is None else lengths.tolist()
         outs, at = [], 0
         while any(left) or not outs:
-            state = self._refresh(state, left)
+            state = self._at_boundary(state, left)
             times = state.time.tolist()
             gaps = [self.options.period - t % self.options.period for t in times]
             span = min((g for g, more in zip(gaps, left, strict=True) if more), default=0)
@@ -265,6 +275,18 @@ class MemoryAttention:
         if at < tokens.shape[1]:
             outs.append(outs[0].new_zeros(rows, tokens.shape[1] - at, outs[0].shape[2]))
         return torch.cat(outs, dim=1), state
+
+    def absorb(
+        self, tokens: Tensor, state: AttendingState | None = None
+    ) -> tuple[Tensor, AttendingState]:
+        """Read (B, T) without recalling anything, remembering it: the model's hidden states are
+        those it has alone, and what follows can recall from all of it."""
+        state = dataclasses.replace(state or self.init_state(len(tokens)), slots=None)
+        return self._read(tokens, state, None, [tokens.shape[1]] * len(tokens))
+
+    def recall(self, state: AttendingState) -> AttendingState:
+        """Search now and not only at the next boundary: at the end of a question, say."""
+        return self._refresh(state, [True] * len(state.rows))
 
     def __call__(
         self, tokens: Tensor, state: AttendingState | None = None, lengths: Tensor | None = None
@@ -348,13 +370,15 @@ class MemoryAttention:
             return np.concatenate([pairs[i][:, 0].reshape(len(hidden), -1) for i in self.layers], 1)
         return hidden[:, :0]
 
-    def _refresh(self, state: AttendingState, left: list[int]) -> AttendingState:
-        """Search for the rows that stand at a boundary and have something to read."""
-        times = state.time.tolist()
-        period = self.options.period
+    def _at_boundary(self, state: AttendingState, left: list[int]) -> AttendingState:
+        """The state with a search done where a row stands at a boundary and has more to read."""
+        times, period = state.time.tolist(), self.options.period
         due = [t % period == 0 and t > 0 and more > 0 for t, more in zip(times, left, strict=True)]
-        if not any(due):
-            return state
+        return self._refresh(state, due) if any(due) else state
+
+    def _refresh(self, state: AttendingState, due: list[bool]) -> AttendingState:
+        """Search for the rows that are due and enter what is found."""
+        times = state.time.tolist()
         rows = list(state.rows)
         found = [
             self._search(mine, time) if needs else None

@@ -59,7 +59,12 @@ def test_chunks_beyond_the_limit_have_no_influence() -> None:
     one = memory.search(vector, 5, by="vector", limit=23)
     two = short.search(vector, 5, by="vector")
     assert [hit.chunk for hit in one] == [hit.chunk for hit in two]
-    short.add(memory.tokens[0], {i: memory.pairs(i, [0])[0] for i in (1, 3)}, vector, ("c", 0, 1))
+    short.add(
+        memory.tokens[0],
+        {i: memory.pairs(i, [0])[0] for i in (1, 3)},
+        vector,
+        ChunkPlace("c", 0, 1),
+    )
     assert len(memory) == 40
 
 
