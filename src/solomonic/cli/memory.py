@@ -168,15 +168,7 @@ def stats(store: Store, json: Json = False) -> None:
     if json:
         console.emit(found)
         return
-    rows = []
-    for key, value in found.items():
-        if key == "bytes":
-            value = console.show_bytes(value)
-        elif isinstance(value, dict):
-            value = ", ".join(f"{count:,} {name}" for name, count in value.items())
-        elif isinstance(value, list):
-            value = "; ".join(map(str, value))
-        rows.append([key, "" if value is None else value])
+    rows = [[key, _shown(key, value)] for key, value in found.items()]
     console.table(f"Memory {store}", ["", ""], rows)
 
 
@@ -193,15 +185,28 @@ def verify(
 
     with opened(store, must_exist=True) as memory:
         found = memory.verify(repair=repair)
-    record = dataclasses.asdict(found)
     if json:
-        console.emit(record)
+        console.emit(dataclasses.asdict(found) | {"ok": found.ok})
     else:
+        for line in found.repaired:
+            print(f"repaired: {line}")
         for line in found.problems:
             print(line)
-        console.say(f"{store}: {'in order' if found.ok else 'NOT in order'}.")
+        if found.ok:
+            console.say(f"{store}: in order, {found.items:,} items in {found.seconds:.1f} s.")
     if not found.ok:
-        raise DataError(f"the memory {store} is not in order; see above.")
+        raise DataError(f"the memory {store} is not in order ({len(found.problems)} problems).")
+
+
+def _shown(key: str, value: Any) -> Any:
+    """A figure of `stats` in a table's cell."""
+    if value is None:
+        return ""
+    if key == "bytes":
+        return console.show_bytes(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {console.show(entry)}" for name, entry in value.items())
+    return "; ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _vector(memory: Memory, lm: str, text: str) -> Any:

@@ -81,14 +81,18 @@ def _align(corpus: Corpus, pattern: bytes, start: int, end: int) -> Near | None:
     if not text or not wanted:
         return None
     forward = _costs(_points(wanted), _points(text))
-    last = int(forward.argmin())
-    distance = int(forward[last])
-    # The same backwards from there tells where it begins; of equals the longest is the most whole.
-    backward = _costs(_points(wanted[::-1]), _points(text[:last][::-1]))
-    equal = (backward == distance).nonzero()[0]
-    first = last - int(equal[0] if len(equal) else backward.argmin())
-    if first == last:
+    distance = int(forward.min())
+    ends = (forward == distance).nonzero()[0]
+    # The same backwards from an end tells where it begins. Of equals near each other the one that
+    # is as long as what is sought: a letter was changed more likely than left out.
+    spans = []
+    for last in ends[ends <= ends[0] + 2].tolist():
+        backward = _costs(_points(wanted[::-1]), _points(text[:last][::-1]))
+        lengths = (backward == distance).nonzero()[0].tolist()
+        spans += [(abs(length - len(wanted)), last - length, last) for length in lengths if length]
+    if not spans:
         return None
+    _, first, last = min(spans)
     begin = start + len(text[:first].encode())
     return Near(begin, begin + len(text[first:last].encode()), distance)
 
