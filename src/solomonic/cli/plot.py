@@ -1,4 +1,4 @@
-"""`solomonic plot ...`: recall, loss, errors against bytes, and the map of what a model kept."""
+"""`solomonic plot ...`: recall, loss, errors against bytes, what a model kept or a memory keeps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from solomonic.cli import console, plot_speech
+from solomonic.cli import console, plot_memory, plot_speech
 from solomonic.cli.options import Checkpoint, Device, Json
 from solomonic.core import ConfigError, DataError
 
@@ -15,6 +15,7 @@ app = typer.Typer(help="Draw figures.", no_args_is_help=True)
 app.command("lattice")(plot_speech.lattice)
 app.command("endpoints")(plot_speech.endpoints)
 app.command("gates")(plot_speech.gates)
+app.command("memory")(plot_memory.memory)
 
 Figure = Annotated[Path, typer.Option(help="The picture to write: .png, .svg or .pdf.")]
 
