@@ -37,9 +37,13 @@ _SHOWN = ("hidden_size", "num_attention_heads", "intermediate_size", "window_siz
 def inspect(directory: Checkpoint, json: Json = False) -> None:
     """Show a model's parameters by part, its state, its layers, and which kernels run.
 
-    Of a device file (model.solo): its bytes by matrix.
+    Of a device file (model.solo): its bytes by matrix. Of a state file or a delta: what it says.
     """
     if directory.is_file():
+        from solomonic.cli.inspect_state import inspect_checked
+
+        if inspect_checked(directory, json):
+            return None
         from solomonic.cli.inspect_device import inspect_device
 
         return inspect_device(directory, json)

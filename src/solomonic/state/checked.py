@@ -9,6 +9,7 @@ plain safetensors.
 import dataclasses
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -92,6 +93,19 @@ def read(path: str | Path, kind: Kind) -> tuple[dict[str, Tensor], dict[str, str
         raise CheckpointError(f"{kind.title} {path} does not exist; check the path.") from error
     except OSError as error:
         raise CheckpointError(f"{kind.title} {path} cannot be read ({error.strerror}).") from error
+
+
+def format_of(path: str | Path) -> str | None:
+    """The format that a file's header names, whether or not the file is whole; None: no such
+    header is there."""
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(8)
+            head = file.read(min(int.from_bytes(start, "little"), 1 << 20))
+    except OSError:
+        return None
+    found = re.search(rb'"format":"([a-z-]+)"', head)
+    return found[1].decode() if head.startswith(_MARK) and found else None
 
 
 def unpack(data: bytes, where: str, kind: Kind) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -134,8 +134,8 @@ def neighbour_log_probs(
     model, state = training.model, None
     for begin in range(0, len(tokens) - 1, stretch):
         targets = tokens[begin + 1 : begin + 1 + stretch]
-        used = training.prepare(tokens[: begin + 1].tolist()) if begin else []
         try:
+            used = training.prepare(tokens[: begin + 1].tolist()) if begin else []
             inputs = tokens[begin : begin + len(targets)]
             logits, state = model(inputs[None], state)
         finally:
