@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,11 @@ from solomonic.lm.state_files import ReadState, StateNotes, load_state, save_sta
 from tiny import REFRESH, WINDOW, tiny_model, tokens
 
 TRANSITIONS = ("ssd", "delta")
+
+
+def layer(read: ReadState) -> Any:
+    """The state of the first layer."""
+    return read.state.stack.layers[0]
 
 
 @torch.no_grad()
@@ -48,15 +54,15 @@ def test_the_fading_memory_is_the_mean_over_all_orders_of_the_recurrence(transit
     """By hand, order by order, with the products that the layers gave."""
     model = tiny_model("M" if transition == "ssd" else "D", transition=transition)
     reads = [read(model, tokens(1, n, seed=n)) for n in (7, 12, 9)]
-    total = torch.zeros_like(reads[0].state.stack.layers[0].h)
+    total = torch.zeros_like(layer(reads[0]).h)
     for order in itertools.permutations(reads):
         h = torch.zeros_like(total)
         for document in order:
             a = document.decays["0"]
             h = a[..., None, None] * h if transition == "ssd" else a @ h
-            h = h + document.state.stack.layers[0].h
+            h = h + layer(document).h
         total += h
-    found = merge_states(reads).state.stack.layers[0].h
+    found = layer(merge_states(reads)).h
     assert (found - total / 6).abs().max() < 1e-12
 
 
@@ -78,7 +84,7 @@ def test_the_window_after_merging_is_that_of_the_documents_in_order() -> None:
     merged = merge_states([read(model, a), read(model, b)])
     both = read(model, torch.cat((a, b), dim=1))
     assert WINDOW - 1 > 3
-    assert torch.equal(merged.state.stack.layers[0].raw, both.state.stack.layers[0].raw)
+    assert torch.equal(layer(merged).raw, layer(both).raw)
     following = tokens(1, 9, seed=4)
     with torch.no_grad():
         assert torch.equal(model(following, merged.state)[0], model(following, both.state)[0])
@@ -101,15 +107,15 @@ def test_slots_are_the_most_surprising_of_all_that_has_been_judged_or_left_behin
     model = tiny_model("B")
     counts = (20, 17, 26)
     reads = [read(model, tokens(1, n, seed=n)) for n in counts]
-    merged = merge_states(reads).state.stack.layers[0]
+    merged = layer(merge_states(reads))
     candidates = []
     for index, (count, document) in enumerate(zip(counts, reads, strict=True)):
-        layer = document.state.stack.layers[0]
-        candidates += layer.slot_eps[0].tolist()
+        memory = layer(document)
+        candidates += memory.slot_eps[0].tolist()
         pending = count % REFRESH
         if index < 2 and pending:
-            candidates += layer.raw_eps[0, -pending:].tolist()
-    best = sorted(candidates, reverse=True)[: layer.slots.shape[1]]
+            candidates += memory.raw_eps[0, -pending:].tolist()
+    best = sorted(candidates, reverse=True)[: merged.slots.shape[1]]
     assert merged.slot_eps[0].tolist() == best
     times = merged.slot_time[0].tolist()
     assert all(0 <= t < int(merged.time[0]) for t in times)
@@ -119,15 +125,14 @@ def test_slots_are_the_most_surprising_of_all_that_has_been_judged_or_left_behin
 @pytest.mark.parametrize("counts", [(20, 17, 26), (4, 4), (1, 2), (50, 1), (3, 3)])
 def test_the_refresh_grid_of_the_last_document_goes_on(counts: tuple[int, ...]) -> None:
     model = tiny_model("BB")
-    merged = merge_states([read(model, tokens(1, n, seed=n)) for n in counts]).state
-    time = int(merged.time[0])
+    merged = merge_states([read(model, tokens(1, n, seed=n)) for n in counts])
+    time = int(merged.state.time[0])
     assert time % REFRESH == counts[-1] % REFRESH
     assert sum(counts) - REFRESH < time <= sum(counts)
-    layer = merged.stack.layers[0]
-    assert int(layer.time[0]) == time
+    assert int(layer(merged).time[0]) == time
     # What the window shows is there: entries before the first token are empty.
-    ring = layer.raw.shape[1]
-    shown = layer.raw[0].flatten(1).abs().sum(dim=1)[max(ring - time, 0) :]
+    raw = layer(merged).raw[0]
+    shown = raw.flatten(1).abs().sum(dim=1)[max(len(raw) - time, 0) :]
     assert (shown > 0).all()
 
 
@@ -143,13 +148,10 @@ def test_merged_states_merge_and_methods_differ() -> None:
     model = tiny_model("MB")
     reads = [read(model, tokens(1, n, seed=n)) for n in (20, 17, 26)]
     merge_states([merge_states(reads[:2]), reads[2]])
-    h = [
-        merge_states(reads, method=m).state.stack.layers[0].h
-        for m in ("mean", "rotations", "order")
-    ]
+    h = [layer(merge_states(reads, method=m)).h for m in ("mean", "rotations", "order")]
     assert not torch.equal(h[0], h[1])
     assert not torch.equal(h[1], h[2])
-    backwards = merge_states(reads[::-1]).state.stack.layers[0].h
+    backwards = layer(merge_states(reads[::-1])).h
     assert torch.allclose(h[0], backwards, rtol=0, atol=1e-14)
 
 

@@ -1,6 +1,7 @@
 """Reading a long document into a file: broken off anywhere, it ends in the same state."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -77,7 +78,8 @@ def test_an_interrupt_within_a_chunk_keeps_the_chunks_before(
     model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     list(reading(model, tmp_path / "whole"))
-    layer, calls = model.blocks[1].mixer, []
+    layer: Any = model.blocks[1].mixer
+    calls: list[int] = []
 
     def interrupted(*_: object) -> None:
         calls.append(1)
