@@ -29,9 +29,15 @@ from solomonic.lm.truncate import TruncateConfig, truncate
 from solomonic.recipes.recall import base, changed, train_model
 
 
-def slots(steps: int, examples: int, seed: int = 0) -> dict[str, Any]:
-    """Recall of a pair whose slot was emptied, and of one while another's was."""
-    config = changed(base("mqar"), {"steps": steps, "seed": seed})
+def slots(
+    steps: int, examples: int, task: dict[str, Any] | None = None, seed: int = 0
+) -> dict[str, Any]:
+    """Recall of a pair whose slot was emptied, and of one while another's was.
+
+    Args:
+        task: settings of the task that differ from the headline's (256 tokens, 8 pairs).
+    """
+    config = changed(base("mqar"), {"steps": steps, "seed": seed, **(task or {})})
     began = time.process_time()
     model = train_model(config)
     trained = time.process_time() - began
@@ -64,6 +70,7 @@ def slots(steps: int, examples: int, seed: int = 0) -> dict[str, Any]:
     return {
         "steps": steps,
         "examples": examples,
+        "task": config.generator.to_json(),
         "training_seconds": round(trained, 1),
         "recall": float(plain.mean()),
         "flipped_by_its_own_slot": float((plain & ~without).sum() / max(known, 1)),
@@ -164,10 +171,11 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, default=120_000)
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--examples", type=int, default=256)
+    parser.add_argument("--task", type=json.loads, help='settings, as in {"pairs": 4}')
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     if given.part == "slots":
-        found = slots(given.steps, given.examples)
+        found = slots(given.steps, given.examples, given.task)
     elif given.text is None:
         parser.error("--text is needed")
     elif given.part == "truncate":

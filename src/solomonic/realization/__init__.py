@@ -19,6 +19,7 @@ from solomonic.realization.balanced import gramians as gramians
 from solomonic.realization.balanced import hankel_singular_values as hankel_singular_values
 from solomonic.realization.balanced import reduce as reduce
 from solomonic.realization.balanced import truncation as truncation
+from solomonic.realization.bilinear import identify_bilinear as identify_bilinear
 from solomonic.realization.canonical import Canonical as Canonical
 from solomonic.realization.canonical import canonical as canonical
 from solomonic.realization.canonical import is_minimal as is_minimal

@@ -25,7 +25,7 @@ p { margin: .3rem 0 .8rem; max-width: 46rem; } .note { color: var(--soft); }
 .grid-of { display: flex; flex-wrap: wrap; gap: .6rem 1.2rem; }
 figure { margin: 0; flex: 1 1 300px; max-width: 100%; } figcaption { font-size: .85rem; }
 figcaption b { font-weight: 600; } svg { width: 100%; height: auto; display: block; }
-.scroll { overflow-x: auto; }
+.scroll, .broad { overflow-x: auto; } .broad > svg { min-width: 640px; }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .7rem .2rem 0; text-align: right; white-space: nowrap;
          border-bottom: 1px solid var(--rule); }
@@ -121,7 +121,7 @@ def _half_lives(shown: Probe) -> str:
         "<h2>Half-lives</h2>\n<p>ln 2 / -ln a of every head over the text, as a depends on the "
         "input: median (dot), half of the tokens (broad bar), 5 to 95 per cent (line). The dashed "
         "line is the window.</p>\n"
-        f"<figure>{chart}</figure>\n"
+        f'<figure class="broad">{chart}</figure>\n'
         + _details(table(("head", "5%", "25%", "median", "75%", "95%"), rows))
     )
 
@@ -146,7 +146,7 @@ def _influence(shown: Probe) -> str:
         f"{found.places} places, and the prediction after token t compared: the divergence in bits"
         " is what was used of that token, not what could have been. Tokens that an eidetic memory "
         "of the undisturbed run still held are shown apart; they are not a random choice.</p>\n"
-        f"<figure>{charts.influence(shown, found)}<figcaption>"
+        f'<figure class="broad">{charts.influence(shown, found)}<figcaption>'
         f"{_key('one')} all {_key('two')} kept by an eidetic memory {_key('three')} not kept"
         "</figcaption></figure>\n" + _details(table(columns, rows))
     )
