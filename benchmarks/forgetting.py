@@ -170,7 +170,8 @@ def contest(sequence: Sequence_, alphabet: int, pooled: float = 0.0) -> dict[str
 
 def summary(rows: Sequence[dict[str, float]], zero: str) -> dict[str, Any]:
     """Means, excess over `zero`, and its share of the best fixed decay's, with standard errors."""
-    table = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    names = [name for name, bits in rows[0].items() if not math.isnan(bits)]
+    table = {name: np.array([row[name] for row in rows]) for name in names}
     over = {name: bits - table[zero] for name, bits in table.items()}
     excess = {name: float(one.mean()) for name, one in over.items()}
     ours = over["with revival"]
@@ -317,12 +318,17 @@ def losses(data: Path, seeds: int, size: int) -> dict[str, Any]:
         rows.append(detection(means, np.array(joins) / BLOCK))
     found = {
         name: {
-            key: round(float(np.mean([row[name][key] for row in rows])), 4) for key in rows[0][name]
+            key: round(float(np.nanmean([row[name][key] for row in rows])), 4)
+            for key in rows[0][name]
         }
         for name in rows[0]
     }
-    listed = [(name, *(f"{one:.3f}" for one in row.values())) for name, row in found.items()]
-    print(markdown_table(["losses", *next(iter(found.values()))], listed), flush=True)
+    columns = list(found["ADWIN"])
+    listed = [
+        (name, *(f"{row[one]:.3f}" if one in row else "" for one in columns))
+        for name, row in found.items()
+    ]
+    print(markdown_table(["losses", *columns], listed), flush=True)
     return {"seeds": seeds, "bytes": size, "block": BLOCK, **found}
 
 
@@ -354,10 +360,10 @@ def detection(means: np.ndarray, joins: np.ndarray) -> dict[str, dict[str, float
             decays.append(np.array([surprise(one, truth) for one in weights]))
     kept = {name: float(np.mean(score)) for name, score in scores.items()}
     found = {name: {**matched(one, joins), "log_loss": kept[name]} for name, one in seen.items()}
-    nothing = dict.fromkeys(found["ADWIN"], math.nan)
     best = float(np.mean(decays, axis=0).min())
-    return {**found, "best fixed decay": {**nothing, "log_loss": best},
-            "keeps all": {**nothing, "log_loss": kept["none"]}}  # fmt: skip
+    found["best fixed decay"] = {"log_loss": best}
+    found["keeps all"] = {"log_loss": kept["none"]}
+    return found
 
 
 def surprise(weights: np.ndarray, truth: np.ndarray) -> float:

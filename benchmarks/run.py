@@ -30,6 +30,7 @@ NAMES = {
     "solver": "traps, second calls, families of tasks with and without experience (minutes)",
     "serve_load": "50 people speaking to one server, slow clients, a peer (five minutes)",
     "memory_attention": "recalled slots in a trained model, at once and fine-tuned (half an hour)",
+    "forgetting": "weights that follow change against fixed decays and ADWIN (ten minutes)",
     "memory_store": "the long-term memory at a million items: inserts, queries, recall (minutes)",
     "long_memory": "memory in the step: bits per byte by part; 1,000 facts (--only; half an hour)",
     "adapt": "learning from what is read, neighbours, examples, merged states (--only; 20 minutes)",
