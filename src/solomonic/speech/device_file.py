@@ -21,6 +21,7 @@ from solomonic.compress.pack import Pack, Vocabulary, read_pack, settings, typed
 from solomonic.compress.pack.fill import fill_tensors
 from solomonic.compress.pack.pieces import model_of, vocabulary_of
 from solomonic.core import CheckpointError, ConfigError, require
+from solomonic.layers.config import ModelConfig
 from solomonic.speech.config import TransducerConfig
 from solomonic.speech.decode import DecodeConfig
 from solomonic.speech.endpoint import EndpointConfig
@@ -106,9 +107,7 @@ def read_device_model(path: str | Path, device: str | torch.device = "cpu") -> S
     pack = _read(path)
     try:
         config = typed(TransducerConfig, "transducer", _ONE_ENCODER | dict(pack.config))
-        wanted = settings("layers", layer_settings(config))
-        if wanted != {k: v for k, v in pack.config.items() if k.startswith("layers.")}:
-            raise ConfigError("the encoder's layers were made with settings unknown here.")
+        _check_layers(pack.config, config)
         with torch.random.fork_rng(devices=[]):
             transducer = Transducer(config)
             if _has(pack, "context"):
@@ -151,6 +150,15 @@ def read_device_settings(path: str | Path) -> DeviceSettings:
         )
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"{path} holds impossible settings: {error}") from error
+
+
+def _check_layers(found: Mapping[str, str], config: TransducerConfig) -> None:
+    """A file from before a setting existed has it at its default; what it says must hold here."""
+    said = {k: v for k, v in found.items() if k.startswith("layers.")}
+    wanted = settings("layers", layer_settings(config))
+    defaults = settings("layers", ModelConfig().to_json())
+    if said.keys() - wanted or any(said.get(k, defaults[k]) != v for k, v in wanted.items()):
+        raise ConfigError("the encoder's layers were made with settings unknown here.")
 
 
 def layer_settings(config: TransducerConfig) -> dict[str, Any]:
