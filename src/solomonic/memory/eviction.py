@@ -18,8 +18,6 @@ from solomonic.memory.weighing import Weighing
 ROUNDS = 6
 MARGIN = 0.98
 """Of the budget that is aimed at, as pages are never quite full."""
-EMPTY = 100_000
-"""Bytes of a memory without items."""
 SOURCES = 100
 """Places that an item remembers of its copies."""
 
@@ -44,6 +42,20 @@ class Compaction:
 
 
 Remove = Callable[[Sequence[int]], None]
+
+
+def check_budget(budget: int | None, truth: Truth) -> None:
+    """Refuse a budget that would empty the memory.
+
+    Raises:
+        ConfigError: it is hardly more than an empty memory takes.
+    """
+    least = 2 * truth.empty_bytes
+    if budget is not None and budget < least:
+        raise ConfigError(
+            f"a budget of {budget} bytes is hardly more than an empty memory takes; give {least} or"
+            " more."
+        )
 
 
 def consolidate(truth: Truth) -> tuple[dict[int, Row], list[int]]:
@@ -100,11 +112,7 @@ def worth(truth: Truth, weighing: Weighing) -> tuple[np.ndarray, np.ndarray]:
 
 
 def evict(truth: Truth, weighing: Weighing, budget: int, remove: Remove) -> list[int]:
-    """Remove what is worth least until all fits; numbers of what went.
-
-    Raises:
-        ConfigError: not even an empty memory would fit.
-    """
+    """Remove what is worth least until all fits; numbers of what went."""
     gone: list[int] = []
     for _ in range(ROUNDS):
         used = truth.used_bytes()
@@ -112,12 +120,9 @@ def evict(truth: Truth, weighing: Weighing, budget: int, remove: Remove) -> list
             return gone
         ids, sizes = worth(truth, weighing)
         if not len(ids):
-            raise ConfigError(
-                f"a budget of {budget} bytes is less than an empty memory takes ({used}); give"
-                " more."
-            )
+            return gone
         # What an item takes in the file beyond its own bytes is the same for all, about.
-        each = sizes + max(0.0, (used - EMPTY - sizes.sum()) / len(sizes))
+        each = sizes + max(0.0, (used - truth.empty_bytes - sizes.sum()) / len(sizes))
         goal = used - MARGIN * budget
         count = int(np.searchsorted(np.cumsum(each), goal)) + 1
         part = ids[: min(count, len(ids))].tolist()

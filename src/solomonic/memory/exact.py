@@ -120,6 +120,11 @@ class Rows:
         self._alive[self.where(gone)] = False
         self._living -= len(gone)
         if self._count > ROOM and self._living < self._count // 2:
+            self.close_gaps()
+
+    def close_gaps(self) -> None:
+        """Let go of removed rows."""
+        if self._living < self._count:
             keep = np.flatnonzero(self.alive)
             self._ids, self._keys = self.ids[keep], self._keys[keep]
             self._alive = np.ones(len(keep), dtype=bool)

@@ -1,14 +1,15 @@
 """The index of large memories: inverted lists of short codes, and exact similarities after.
 
 Keys are turned by a random rotation, which makes every direction count alike, and each four
-dimensions become one of sixteen values (product quantisation, 1 bit a dimension), which faiss
-compares 32 at a time in registers. A query visits a share of the lists, and the best of the codes
-found there are compared exactly, on the float16 keys.
+dimensions (fewer below 128) become one of sixteen values (product quantisation, 1 bit a
+dimension), which faiss compares 32 at a time in registers. A query visits a share of the lists, and
+the best of the codes found there are compared exactly, on the float16 keys.
 
 No list stays what it was when the index was made: what is written joins the nearest list, and a
 list that outgrows the others is split in two about the means of its halves (`_split`), so that
-lists follow what is written now and never have to be made all at once. Codes do not depend on the
-centre of their list, so re-centring moves them and changes none.
+lists follow what is written now. Codes do not depend on the centre of their list, so re-centring
+moves them and changes none. Only when what is written has become so different that its codes lose
+more than those they were learned from are all learned again (`_relearn`).
 
 Sources: product quantisation, Jégou et al. 2011; scanning in registers, André et al. 2017;
 splitting in place, SPFresh (Xu et al. 2023), here without reassigning neighbouring lists.
@@ -34,6 +35,12 @@ SPLIT = 2.5
 FEW = 64
 """Vectors of which it is asked which lists they joined; after more, all lists are looked at."""
 BATCH = 16_384
+CHECK = 1024
+"""Vectors after which the codes are looked at."""
+SAMPLE = 512
+"""Vectors that tell what codes lose."""
+WORSE = 1.15
+"""Times what codes lost when they were learned: more, and they are learned again."""
 RESCORED = 200
 """Codes compared exactly, at least; four times as many as answers, if that is more."""
 SEED = 20_26
@@ -60,9 +67,14 @@ class IvfIndex:
         self._faiss: Any = faiss
         self.rows, self.metric, self.probes = rows, metric, probes
         self.dim = rows.dim
-        self._width = 4 * math.ceil(self.dim / 4)  # product quantisation takes four at a time
+        together = max(1, min(4, self.dim // 32))
+        self._parts = math.ceil(self.dim / together)
+        self._width = together * self._parts
         turn = np.random.default_rng(SEED).normal(size=(self._width, self._width))
         self._turn = np.linalg.qr(turn)[0].astype(np.float32)[: self.dim]
+        self._added = 0  # since the codes were last looked at
+        self._learned = 0  # rows when they were learned
+        self._error = 0.0  # what they lost then
         if faiss_bytes is None:
             with self._one_thread():
                 self._make()
@@ -71,6 +83,9 @@ class IvfIndex:
             self._read = faiss.deserialize_index(np.frombuffer(faiss_bytes, dtype=np.uint8))
             self._index: Any = faiss.downcast_index(self._read)
             self._centres: Any = faiss.downcast_index(self._index.quantizer)
+            self._learned = len(rows)
+            some = np.linspace(0, len(rows) - 1, min(len(rows), SAMPLE)).astype(np.int64)
+            self._error = self._lost(self._turned(rows.matrix(some)))
         self._lists = self._index.invlists
 
     @classmethod
@@ -110,6 +125,7 @@ class IvfIndex:
     def _make(self) -> None:
         faiss = self._faiss
         random = np.random.default_rng(SEED)
+        self.rows.close_gaps()
         n = len(self.rows)
         lists = max(4, min(wanted_lists(n), n // TRAINED))
         sample = random.choice(n, min(n, TRAINED * lists), replace=False)
@@ -124,7 +140,7 @@ class IvfIndex:
         self._centres = faiss.IndexFlat(self._width, kind)
         self._centres.add(means.centroids)
         self._index = faiss.IndexIVFPQFastScan(
-            self._centres, self._width, MOST_LISTS, self._width // 4, 4, kind, 32
+            self._centres, self._width, MOST_LISTS, self._parts, 4, kind, 32
         )
         self._index.by_residual = False  # a code is the same in every list
         book = random.choice(n, min(n, CODEBOOK), replace=False)
@@ -136,6 +152,14 @@ class IvfIndex:
         for start in range(0, n, BATCH):
             part = np.arange(start, min(n, start + BATCH))
             self._index.add_with_ids(self._turned(self.rows.matrix(part)), self.rows.ids[part])
+        self._learned = n
+        self._error = self._lost(vectors[:SAMPLE])
+
+    def _lost(self, turned: np.ndarray) -> float:
+        """Share of the vectors' squared lengths that their codes lose."""
+        book = self._index.pq
+        codes = book.decode(book.compute_codes(np.ascontiguousarray(turned)))
+        return float(np.square(turned - codes).sum() / max(float(np.square(turned).sum()), 1e-30))
 
     def _turned(self, keys: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(prepared(keys, self.metric) @ self._turn)
@@ -151,6 +175,19 @@ class IvfIndex:
                 turned = self._turned(keys[part])
                 self._index.add_with_ids(turned, np.asarray(ids[part], dtype=np.int64))
                 self._recentre(turned)
+            self._added += len(ids)
+            if self._added >= CHECK:
+                self._added = 0
+                self._relearn()
+
+    def _relearn(self) -> None:
+        """Learn the codes again where they no longer fit what is written."""
+        n = len(self.rows.ids)
+        if n - self._learned < max(CHECK, self._learned // 10):
+            return
+        recent = np.arange(max(0, n - SAMPLE), n)
+        if self._lost(self._turned(self.rows.matrix(recent))) > WORSE * self._error:
+            self._make()
 
     def _recentre(self, turned: np.ndarray) -> None:
         """Split lists that the vectors made too long."""
@@ -173,6 +210,9 @@ class IvfIndex:
         if not len(ids):
             return
         turned = self._turned(self.rows.matrix(self.rows.where(ids)))
+        if len(ids) < 2:
+            self._index.add_with_ids(turned, ids)
+            return
         halves = faiss.Kmeans(
             self._width, 2, niter=6, seed=SEED, spherical=self.metric != "l2",
             min_points_per_centroid=1, max_points_per_centroid=1024,

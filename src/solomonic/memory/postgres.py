@@ -1,9 +1,7 @@
-"""The truth in PostgreSQL, for memories that outgrow one machine; pgvector searches where it is.
+"""The truth in PostgreSQL, for memories that outgrow one machine.
 
-Texts are found by PostgreSQL's own text search (`ts_rank_cd`, which is not BM25). Where the server
-has pgvector (0.7 or newer, for its half-precision vectors), keys stand once more in a column that
-it searches, and processes need no index of their own; elsewhere every process makes the same index
-as over SQLite, from the table.
+Texts are found by PostgreSQL's own text search (`ts_rank_cd`, which is not BM25). Every process
+makes the same index of vectors as over SQLite, from the table.
 """
 
 import contextlib
@@ -19,7 +17,6 @@ from solomonic.memory.truth import Filter, Row, Truth
 
 LOCK = 0x536F6C4D  # of the writer, together with the schema that the tables are in
 WORDS = ("CREATE INDEX memory_item_words ON memory_item USING gin (to_tsvector('simple', text))",)
-VECTORS = (0, 7)  # of pgvector: halfvec
 
 
 def open_postgres(
@@ -48,13 +45,10 @@ def open_postgres(
 
 
 class PostgresTruth(Truth):
-    """Tables in the first schema of the connection's search path.
-
-    Attributes:
-        vectors: pgvector is there and keeps the keys.
-    """
+    """Tables in the first schema of the connection's search path."""
 
     dialect = "postgresql"
+    empty_bytes = 200_000
 
     def __init__(self, address: str, config: MemoryConfig, read_only: bool) -> None:
         import psycopg
@@ -65,14 +59,17 @@ class PostgresTruth(Truth):
         wait = int(1000 * config.timeout)
         with self.explained():
             self._connection = psycopg.connect(address, autocommit=True, connect_timeout=10)
-            self._connection.execute(f"SET lock_timeout = {max(1, wait)}")
+            self.execute(f"SET lock_timeout = {max(1, wait)}")
             self._connection.execute(
                 "SELECT set_config('synchronous_commit', 'on', false)"
                 " WHERE current_setting('synchronous_commit') = 'off'"
             )
-            if not read_only:
-                self._take(config.timeout)
-        self.vectors = False
+            try:
+                if not read_only:
+                    self._take(config.timeout)
+            except BaseException:
+                self._connection.close()
+                raise
 
     def _take(self, timeout: float) -> None:
         """One writer: the lock goes when the connection does, however it ends."""

@@ -40,6 +40,7 @@ class SqliteTruth(Truth):
     """Tables in a file, or in memory (None)."""
 
     dialect = "sqlite"
+    empty_bytes = 60_000
 
     def __init__(
         self, path: Path | None, read_only: bool, timeout: float, lock: WriterLock | None = None

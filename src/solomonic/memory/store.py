@@ -11,7 +11,7 @@ import numpy as np
 
 from solomonic.core import ConfigError, DataError
 from solomonic.memory.config import MemoryConfig
-from solomonic.memory.eviction import Compaction, consolidate, evict, merge
+from solomonic.memory.eviction import Compaction, check_budget, consolidate, evict, merge
 from solomonic.memory.item import Hit, Item, NewItem, NotFoundError, Segment, Vector
 from solomonic.memory.opening import open_index, open_truth
 from solomonic.memory.rows import item_of, row_of
@@ -326,6 +326,12 @@ class Memory:
             table = np.array(rows, dtype=np.float64).reshape(-1, 2)
             return np.exp(table[:, 1] + self._weighing.logs(table[:, 0].astype(np.int64)))
 
+    def changes(self) -> list[int]:
+        """Steps at which the change detector saw a change, oldest first; none without one."""
+        with self._truth.lock:
+            self._live()
+            return self._weighing.changes()
+
     def segments(self) -> list[Segment]:
         """The segments of the stream so far; the last one lasts."""
         with self._truth.lock:
@@ -376,11 +382,10 @@ class Memory:
         anything that was forgotten, which needs as much free space as it takes.
 
         Raises:
-            ConfigError: not even an empty memory fits.
+            ConfigError: the budget is hardly more than an empty memory takes.
             StorageError: no space to write it anew; what had to go has gone all the same.
         """
-        if budget is not None and budget < 1:
-            raise ConfigError(f"the budget is {budget} bytes; give more.")
+        check_budget(budget, self._truth)
         with self._truth.lock:
             self._live()
             before, copies, gone = self._truth.used_bytes(), 0, []

@@ -48,9 +48,11 @@ class Truth(abc.ABC):
         place: what people call it: a path, or an address without its password.
         read_only: nothing can be written.
         dialect: "sqlite" or "postgresql".
+        empty_bytes: what tables without items take, about.
     """
 
     dialect: str
+    empty_bytes: int
 
     def __init__(self, place: str, read_only: bool) -> None:
         self.place = place

@@ -109,6 +109,10 @@ class Weighing:
             dtype=np.float64,
         )
 
+    def changes(self) -> list[int]:
+        """Steps at which the detector saw a change."""
+        return [] if self.detector is None else self.detector.changes()  # pyright: ignore
+
     def logs(self, steps: np.ndarray) -> np.ndarray:
         """Logarithms of `survival`, kept finite."""
         return np.log(np.maximum(self.survival(steps), LEAST_WEIGHT))
