@@ -18,6 +18,7 @@ from solomonic.core import ConfigError, DataError, VocabularyError
 if TYPE_CHECKING:
     from solomonic.lm.generate import GenerateConfig, Reader
     from solomonic.lm.model import LanguageModel
+    from solomonic.memory.reader.citation import Citation
     from solomonic.text import Tokenizer
 
 
@@ -42,6 +43,15 @@ Adapt = Annotated[
     list[Path] | None,
     typer.Option(metavar="DELTA", help="Change the model by this (`solomonic adapt`)."),
 ]
+MemoryStore = Annotated[
+    str | None, typer.Option("--memory", metavar="STORE", help="Read this store at every token.")
+]
+Cite = Annotated[bool, typer.Option("--cite", help="Say where the text came from.")]
+Temperature = Annotated[float, typer.Option(help="0 always takes the likeliest token.")]
+Backend = Annotated[
+    str, typer.Option(help="'native' (C++, CPU), 'torch', or 'auto': native where it can run.")
+]
+Weights = Annotated[str, typer.Option(help="Native only: float32, bfloat16, int8 or int4.")]
 
 
 def generate(
@@ -49,7 +59,7 @@ def generate(
     prompt: Prompt = None,
     prompt_tokens: PromptTokens = None,
     max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", help="Tokens to write.")] = 256,
-    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.8,
+    temperature: Temperature = 0.8,
     top_k: Annotated[int, typer.Option(help="Draw among so many tokens only (0: all).")] = 0,
     top_p: Annotated[float, typer.Option(help="Draw among the likeliest that hold so much.")] = 1.0,
     min_p: Annotated[float, typer.Option(help="Leave out tokens this far below the best.")] = 0.0,
@@ -60,13 +70,11 @@ def generate(
     load: Load = None,
     save: Save = None,
     adapt: Adapt = None,
+    memory: MemoryStore = None,
+    cite: Cite = False,
     device: Device = "auto",
-    backend: Annotated[
-        str, typer.Option(help="'native' (C++, CPU), 'torch', or 'auto': native where it can run.")
-    ] = "auto",
-    weights: Annotated[
-        str, typer.Option(help="Native only: float32, bfloat16, int8 or int4.")
-    ] = "float32",
+    backend: Backend = "auto",
+    weights: Weights = "float32",
     threads: Annotated[int, typer.Option(help="Native only: threads of one step.")] = 1,
     json: Json = False,
 ) -> None:
@@ -75,6 +83,7 @@ def generate(
     With `--json` one record at the end; with `--json --stream` one line of JSON for every piece
     of text, and that record as the last line.
     """
+    from solomonic.cli.generate_memory import plain, remembering
     from solomonic.cli.generate_state import open_session
     from solomonic.lm.generate import GenerateConfig
 
@@ -97,12 +106,13 @@ def generate(
     if echo and not json:
         writer.write(text if text is not None else tokenizer.decode(given))
     state = session.state(reader)
-    continuation = Continuation(reader, tokenizer, tokens, config, engine, state)
-    for piece in continuation:
-        writer.push(piece)
-    writer.close(continuation)
+    with remembering(reader, tokenizer, memory, cite, state) as (reader, state):
+        continuation = Continuation(reader, tokenizer, tokens, config, engine, state)
+        for piece in continuation:
+            writer.push(piece)
+        writer.close(continuation, cite)
     if save is not None:
-        session.save(save, continuation.generation.state, tokens, continuation.tokens)
+        session.save(save, plain(continuation.generation.state), tokens, continuation.tokens)
 
 
 def choose_engine(
@@ -170,6 +180,12 @@ class Continuation:
         self.text += piece
         return piece
 
+    def citations(self) -> list[Citation]:
+        """Where the text came from; of a reader without memory none."""
+        from solomonic.cli.generate_memory import citations
+
+        return citations(self.generation.model, self.generation.state, self.tokens)
+
     def record(self) -> dict[str, Any]:
         """What `--json` prints. `finish` is 'end' (the model ended the text) or 'length'."""
         ended = self.tokens[-1:] == [self.tokenizer.eos_id]
@@ -205,14 +221,20 @@ class Writer:
         elif self.stream and not self.json:
             self.write(piece)
 
-    def close(self, continuation: Continuation) -> None:
+    def close(self, continuation: Continuation, cite: bool = False) -> None:
+        from solomonic.cli.generate_memory import show
+
         if self.json:
-            (console.emit_line if self.stream else console.emit)(continuation.record())
+            cited = {"citations": [one.to_json() for one in continuation.citations()]}
+            record = continuation.record() | (cited if cite else {})
+            (console.emit_line if self.stream else console.emit)(record)
             return
         if not self.stream:
             self.write(continuation.text)
         if not self.last.endswith("\n") and console.is_terminal():
             print()  # so that the shell's prompt begins on a line of its own
+        if cite:
+            self.write(f"\n\n{show(continuation.citations())}\n")
         figures = continuation.record()
         if console.is_terminal() and figures["tokens"]:
             speed = len(figures["tokens"]) / max(figures["seconds"], 1e-9)

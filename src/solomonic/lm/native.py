@@ -131,6 +131,10 @@ class NativeModel:
         """
         return self._read(tokens, streams, lengths, every, (self.config.vocab_size,))[0]
 
+    def advance(self, tokens: Tensor, streams: "NativeStreams") -> None:
+        """`read` for rows of equal length whose logits nobody asks for."""
+        self._read(tokens, streams, None, False, ())
+
     def read_hidden(
         self,
         tokens: Tensor,
@@ -152,7 +156,7 @@ class NativeModel:
         every: bool,
         sizes: tuple[int, ...],
     ) -> list[Tensor]:
-        """Logits, and the hidden vectors if `sizes` has a second width."""
+        """Outputs of these widths: none, logits, or logits and hidden vectors."""
         rows, steps = tokens.shape
         if rows != len(streams):
             raise ShapeError(f"tokens have {rows} rows and there are {len(streams)} streams.")
@@ -167,8 +171,8 @@ class NativeModel:
         found = [new(flat.numel() if every else rows, size) for size in sizes]
         given = counts.data_ptr(), flat.data_ptr(), every, *(out.data_ptr() for out in found)
         try:
-            if len(sizes) == 1:
-                self._context.read(streams.handles, *given)
+            if len(sizes) < 2:
+                self._context.read(streams.handles, *given, *([] if sizes else [0]))
             else:
                 self._context.read_hidden(streams.handles, *given)
         except ValueError as error:

@@ -1,5 +1,6 @@
 """What the memories of this part compute, written as directly as possible; tests compare them."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -52,28 +53,30 @@ def neighbour_distribution(
     return chances / chances.sum()
 
 
-def gate_costs(
-    experts: Sequence[Sequence[Sequence[float]]], symbols: Sequence[int], share: str = "harmonic"
+def shared_costs(
+    experts: Sequence[Sequence[Sequence[float]]],
+    symbols: Sequence[int],
+    trust: float,
+    ease: float,
 ) -> list[float]:
-    """Bits that a fixed-share mixture pays, by summing over every sequence of experts.
+    """Bits that the outer mixture of a gate pays, by summing over every sequence of the two sides.
 
     Args:
-        experts: for each step the distributions of the experts.
-        symbols: what came, fewer than ten of them.
+        experts: for each step the two distributions, that of the first expert first.
+        symbols: what came, no more than a dozen.
+        trust: prior of the second.
+        ease: the share that changes sides after token t is 1 / (t + ease).
     """
-    import itertools
-
-    count = len(experts[0])
-    total, costs, before = 0.0, [], 1.0
+    costs, before = [], 1.0
     for end in range(1, len(symbols) + 1):
         total = 0.0
-        for path in itertools.product(range(count), repeat=end):
-            chance = 1 / count
+        for path in itertools.product(range(2), repeat=end):
+            chance = trust if path[0] else 1 - trust
             for step, who in enumerate(path):
                 if step:
-                    given = 1 / (step + 1)
+                    given = 1 / (step + ease)
                     same = who == path[step - 1]
-                    chance *= 1 - given if same else given / (count - 1)
+                    chance *= 1 - given if same else given
                 chance *= experts[step][who][symbols[step]]
             total += chance
         costs.append(-math.log2(total / before))

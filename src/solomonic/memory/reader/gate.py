@@ -3,12 +3,13 @@
 Inside, weights of the experts are a softmax of linear functions of features (confidences, match
 length, entropy), which descend the cost of each token. That may be wrong for a while, so outside
 stands a mixture of the first expert alone and the inside, by fixed shares that fall with time
-(Herbster and Warmuth 1998, with the share 1/(t+1) at step t). The mixture pays at every time T
+(Herbster and Warmuth 1998, with the share 1/(t+s) after token t). With the prior 1-q for the first
+expert the mixture pays over any T tokens, whatever comes, adversaries included,
 
-    bits(gate, 1..T)  <=  bits(first expert, 1..T) + 1 + log2(T)
+    bits(gate)  <=  bits(first expert) + log2(1/(1-q)) + log2((T+s-1)/s)
 
-whatever comes, adversaries included: 1 bit for the prior 1/2, and log2 of the product over
-t = 2..T of t/(t-1) for never having left the first expert.
+the prior's cost, and the cost of never having left the first expert: minus log2 of the product of
+1 - 1/(t+s) over t = 1..T-1. With the defaults (q = 15/16, s = 32) that is log2(T + 31) - 1.
 """
 
 import dataclasses
@@ -19,6 +20,8 @@ import numpy as np
 
 from solomonic.core import Config, ShapeError, require
 
+_FARTHEST = 30.0  # weights beyond change nothing
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GateConfig(Config):
@@ -28,21 +31,35 @@ class GateConfig(Config):
         ConfigError: a value out of range.
     """
 
-    rate: float = 0.05
+    rate: float = 0.1
     """Step of the weights, in units of their gradients' root mean square."""
     first: float = 2.0
     """Where the first expert's bias starts above the others'."""
+    trust: float = 0.9375
+    """Prior of the inside against the first expert alone."""
+    ease: float = 32.0
+    """s: the share that changes sides after token t is 1 / (t + s)."""
+    slow: float = 30.0
+    """The rate begins as if so many steps had been made: a short prompt does not teach much."""
     steady: float = 200.0
-    """Steps for which the rate falls by the square root before it stays; 0: it never falls."""
+    """Steps for which the rate falls by the square root before it stays."""
 
     def __post_init__(self) -> None:
         require(self.rate >= 0, f"rate = {self.rate} must not be negative.")
-        require(self.steady >= 0, f"steady = {self.steady} must not be negative.")
+        require(0 < self.trust < 1, f"trust = {self.trust} must lie between 0 and 1.")
+        require(self.ease >= 1, f"ease = {self.ease} must be 1 or more.")
+        for name in ("slow", "steady"):
+            require(
+                getattr(self, name) >= 0, f"{name} = {getattr(self, name)} must not be negative."
+            )
 
 
-def bound(steps: int) -> float:
+def bound(steps: int, config: GateConfig | None = None) -> float:
     """Bits that a gate may pay above its first expert over so many tokens."""
-    return 1 + math.log2(steps) if steps else 0.0
+    given = config or GateConfig()
+    if not steps:
+        return 0.0
+    return -math.log2(1 - given.trust) + math.log2((steps + given.ease - 1) / given.ease)
 
 
 class Gate:
@@ -59,7 +76,7 @@ class Gate:
         self.weights = np.zeros((experts, features + 1))
         self.weights[0, 0] = self.config.first
         self._squares = np.zeros((experts, features + 1))
-        self.trust = 0.5
+        self.trust = self.config.trust
         """Weight of the inside in the mixture outside, before the next token."""
         self.steps = 0
         self._asked: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
@@ -122,22 +139,19 @@ class Gate:
         return -math.log2(max(paid, 1e-300))
 
     def _share(self, inside: float, alone: float, paid: float) -> None:
-        """Bayes, then each of the two gives the share 1/(t+1) of its weight to the other."""
+        """Bayes, then each of the two gives the share 1/(t+s) of its weight to the other."""
         posterior = self.trust * inside / paid if paid > 0 else 0.5
-        given = 1 / (self.steps + 1)
+        given = 1 / (self.steps + self.config.ease)
         self.trust = posterior * (1 - given) + (1 - posterior) * given
 
     def _learn(self, slope: np.ndarray, features: np.ndarray) -> None:
         gradient = slope[:, None] * features
         self._squares += gradient * gradient
-        rate = self.config.rate
-        if self.config.steady:
-            # Root of the mean square of gradients, not of their sum: the weights can follow change.
-            age = min(self.steps, self.config.steady)
-            scale = np.sqrt(self._squares / self.steps * age) + 1e-8
-        else:
-            scale = np.sqrt(self._squares / self.steps) + 1e-8
-        self.weights += rate * gradient / scale
+        # Root of the mean square of gradients, not of their sum: the weights can follow change.
+        age = min(self.steps + self.config.slow, max(self.config.steady, 1.0))
+        scale = np.sqrt(self._squares / self.steps * age) + 1e-8
+        self.weights += self.config.rate * gradient / scale
+        np.clip(self.weights, -_FARTHEST, _FARTHEST, out=self.weights)
 
     def copy(self) -> "Gate":
         other = object.__new__(type(self))

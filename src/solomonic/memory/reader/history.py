@@ -94,6 +94,10 @@ class History:
         """Where the source of a position begins."""
         return self._starts[bisect.bisect_right(self._starts, position) - 1]
 
+    def source_of(self, positions: np.ndarray) -> np.ndarray:
+        """Number of the source of each position."""
+        return np.searchsorted(self._starts, positions, side="right") - 1
+
     def place(self, position: int) -> Place:
         """Where a token came from."""
         which = bisect.bisect_right(self._starts, position) - 1

@@ -8,8 +8,10 @@ written at every token. `definition.neighbour_distribution` is the same in plain
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -127,14 +129,42 @@ class TokenMemory:
         other.written, other.square = self.written, self.square
         return other
 
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """What is kept, and how much was ever added."""
+        size = len(self)
+        return {
+            "keys": self._keys[:size].copy(),
+            "tokens": self._tokens[:size].copy(),
+            "positions": self._positions[:size].copy(),
+            "written": np.array([self.written]),
+            "square": np.array([self.square]),
+        }
+
+    def load_arrays(self, stored: Mapping[str, np.ndarray]) -> None:
+        """Become what `to_arrays` of a memory of the same size was.
+
+        Raises:
+            ShapeError: it was of another size.
+        """
+        keys, written = stored["keys"], int(stored["written"][0])
+        if keys.shape != (min(written, self.capacity), self.dim):
+            raise ShapeError(
+                f"stored keys {keys.shape} do not fit a memory of "
+                f"{self.capacity} keys of {self.dim}."
+            )
+        while len(self._keys) < len(keys):
+            self._grow()
+        size = len(keys)
+        self._keys[:size] = keys
+        self._tokens[:size], self._positions[:size] = stored["tokens"], stored["positions"]
+        self.written, self.square = written, float(stored["square"][0])
+
     def _grow(self) -> None:
         room = min(self.capacity, 2 * len(self._tokens))
         more = room - len(self._tokens)
         self._keys = np.pad(self._keys, ((0, more), (0, 0)))
-        self._tokens, self._positions = (
-            np.pad(self._tokens, (0, more)),
-            np.pad(self._positions, (0, more)),
-        )
+        self._tokens = np.pad(self._tokens, (0, more))
+        self._positions = np.pad(self._positions, (0, more))
 
 
 class Datastore:
@@ -202,9 +232,9 @@ class Datastore:
             CheckpointError: it is no datastore, or cut short.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 return cls(stored["keys"], stored["tokens"], nearest)
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise CheckpointError(
                 f"{path} is no datastore, or it is cut short ({error})."
             ) from None

@@ -16,7 +16,10 @@ def group(lengths: np.ndarray) -> np.ndarray:
 
 
 class MatchOdds:
-    """Probability that the token after a match of some length is the one that comes."""
+    """Matches as a distribution: the longest group speaks first, with the probability that it is
+    right; what it leaves goes to the next shorter group, and so on (as in PPM, with the escapes
+    learned). Without that order the many short matches would outvote the one long one.
+    """
 
     def __init__(self) -> None:
         # As before anything was seen: the longer, the surer.
@@ -25,20 +28,37 @@ class MatchOdds:
         self.hits = chance * self.tries
 
     def chances(self) -> np.ndarray:
-        """(GROUPS,) probabilities, strictly between 0 and 1."""
+        """(GROUPS,) that a group is right when no longer one was; strictly between 0 and 1."""
         return (self.hits + 0.1) / (self.tries + 0.2)
 
-    def weights(self, matches: Matches) -> np.ndarray:
-        """Share (m,) of each match in the distribution: by its odds; they sum to 1."""
+    def weights(self, matches: Matches, log_weights: np.ndarray | None = None) -> np.ndarray:
+        """Share (m,) of each match in the distribution; they sum to 1.
+
+        Args:
+            log_weights: (m,) log omega of each; None: 0.
+        """
+        groups = group(matches.lengths)
         chances = self.chances()
-        odds = (chances / (1 - chances))[group(matches.lengths)]
-        return odds / odds.sum()
+        each = np.ones(len(groups)) if log_weights is None else np.exp(log_weights)
+        totals = np.bincount(groups, each, GROUPS)
+        there = totals > 0
+        # What the longer groups leave: the product of 1 - chance over those that are there.
+        left = np.cumprod(np.where(there, 1 - chances, 1.0)[::-1])[::-1]
+        before = np.append(left[1:], 1.0)
+        shares = before * chances * there / np.where(there, totals, 1.0)
+        weights = shares[groups] * each
+        return weights / weights.sum()
 
     def learn(self, matches: Matches, token: int) -> None:
-        """Count which matches were right."""
+        """Count which groups were right, from the longest down to the first that was."""
         groups = group(matches.lengths)
-        self.tries += np.bincount(groups, minlength=GROUPS)
-        self.hits += np.bincount(groups[matches.tokens == token], minlength=GROUPS)
+        right = groups[matches.tokens == token]
+        best = int(right.max()) if len(right) else -1
+        tried = np.unique(groups)
+        tried = tried[tried >= best]
+        self.tries[tried] += 1
+        if best >= 0:
+            self.hits[best] += 1
         full = self.tries > _LIMIT
         self.tries[full] /= 2
         self.hits[full] /= 2

@@ -16,9 +16,9 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from solomonic.core import Config
+from solomonic.core import Config, ShapeError
 from solomonic.memory.reader.gate import Gate, GateConfig
-from solomonic.memory.reader.history import Place
+from solomonic.memory.reader.history import History, Place
 from solomonic.memory.reader.match import MatchConfig, Matches, MatchMemory
 from solomonic.memory.reader.neighbours import (
     Datastore,
@@ -59,22 +59,37 @@ class Shelf:
 
     Attributes:
         match: their tokens, or None.
-        keys: states a model had while reading them, or None.
+        keys: states a model had while reading them, or None. A `TokenMemory` may grow.
         places: position in `match.history` of the token after each key, (n,); None: the same.
+    log_weights: log omega of each source of `match`, at most 0; None: all 0.
+    boost: how much more than other matches these are believed at first, in nats: passages that
+        were found because they resemble the present are seldom there by accident.
     """
 
     match: MatchMemory | None = None
-    keys: Datastore | None = None
+    keys: Datastore | TokenMemory | None = None
     places: np.ndarray | None = None
+    log_weights: np.ndarray | None = None
+    boost: float = 0.0
 
 
 class Reference(NamedTuple):
-    """Where a token came from: its place, how much of its probability is from there, by which
-    expert."""
+    """Where a token came from: which token of which history, how much of its probability is from
+    there, and by which expert."""
 
-    place: Place
+    history: History
+    position: int
     weight: float
     expert: str
+
+    @property
+    def place(self) -> Place:
+        """Source and index in it."""
+        return self.history.place(self.position)
+
+    def before(self) -> np.ndarray:
+        """The tokens of the source before this one."""
+        return self.history.tokens[self.history.start_of(self.position) : self.position]
 
 
 @dataclasses.dataclass
@@ -117,6 +132,7 @@ class Recall:
         # of each memory; the groups of lengths of each match.
         features = 3 + 2 * len(self._opinions) + GROUPS * matching
         self.gate = Gate(len(self.names), features, self.config.gate)
+        self._expect()
         self.bits = 0.0
         """Cost of all tokens that were predicted."""
         self._key: np.ndarray | None = None
@@ -186,6 +202,21 @@ class Recall:
         self.bits += paid
         return paid
 
+    def skim(self, tokens: Sequence[int]) -> int:
+        """Read tokens without having predicted them: they can be matched from now on. Returns the
+        position of the first."""
+        first = len(self.match)
+        self._key = None
+        self.match.extend(tokens)
+        self._recent = [*self._recent, *tokens][-self.config.match.longest :]
+        return first
+
+    def remember(self, keys: np.ndarray, tokens: Sequence[int], position: int) -> None:
+        """States (n, dim) and the tokens that came after them, the first at `position`."""
+        if self.config.cache:
+            for at, (key, token) in enumerate(zip(keys, tokens, strict=True), start=position):
+                self.cache.add(key, token, at)
+
     def refer(self, token: int) -> Reference | None:
         """Where the prediction just made had `token` from, if mostly from a memory; ask before
         `update`."""
@@ -208,8 +239,7 @@ class Recall:
                 best = weight, opinion, int(right[which])
         if best is None:
             return None
-        place = self._place(best[1], best[2])
-        return None if place is None else Reference(place, best[0], best[1].name)
+        return self._reference(*best)
 
     def copy(self) -> "Recall":
         """A stream of its own with the same past and the same shelves."""
@@ -223,6 +253,52 @@ class Recall:
         ]
         other._recent = list(self._recent)
         return other
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """All that this stream remembers and has learned; shelves are not in it. Asked between
+        `update` and `predict`."""
+        arrays = {f"cache.{name}": a for name, a in self.cache.to_arrays().items()}
+        arrays |= {f"gate.{name}": a for name, a in self.gate.to_arrays().items()}
+        odds = [(one.odds.tries, one.odds.hits) for one in self._opinions if one.odds is not None]
+        arrays["odds"] = np.array(odds).reshape(-1, 2, GROUPS)
+        arrays["tokens"] = self.match.history.tokens[1:].copy()
+        arrays["bits"] = np.array([self.bits])
+        return arrays
+
+    def load_arrays(self, stored: Mapping[str, np.ndarray]) -> None:
+        """Become what `to_arrays` of a stream with the same settings and shelves was.
+
+        Raises:
+            ShapeError: it had other settings.
+        """
+        self.gate.load_arrays(_under(stored, "gate"))
+        self.cache.load_arrays(_under(stored, "cache"))
+        mine = [one for one in self._opinions if one.odds is not None]
+        if len(mine) != len(stored["odds"]):
+            raise ShapeError(
+                f"a memory with {len(stored['odds'])} matches does not fit {len(mine)}."
+            )
+        for opinion, (tries, hits) in zip(mine, stored["odds"], strict=True):
+            assert opinion.odds is not None
+            opinion.odds.tries, opinion.odds.hits = tries.copy(), hits.copy()
+        self.match = MatchMemory(self.config.match)
+        self.match.begin(THIS)
+        self.match.extend(stored["tokens"])
+        self._recent = stored["tokens"][-self.config.match.longest :].tolist()
+        self.bits = float(stored["bits"][0])
+
+    def _expect(self) -> None:
+        """Before anything is learned, matches are believed by the odds that they begin with."""
+        at = 4
+        for row, opinion in enumerate(self._opinions, start=1):
+            at += 2
+            if opinion.odds is not None:
+                chances = opinion.odds.chances()
+                believed = np.log(chances / (1 - chances))
+                if opinion.shelf >= 0:
+                    believed = believed + self.shelves[opinion.shelf].boost
+                self.gate.weights[row, at : at + GROUPS] = believed
+                at += GROUPS
 
     def _experts(self) -> list[_Opinion]:
         """One opinion for every memory there is."""
@@ -262,16 +338,27 @@ class Recall:
         found = memory.find(self._recent)
         opinion.hits = opinion.weights = None
         if len(found.tokens):
-            opinion.hits, opinion.weights = found, opinion.odds.weights(found)
+            given = None
+            known = None if opinion.shelf < 0 else self.shelves[opinion.shelf].log_weights
+            if known is not None:
+                given = known[memory.history.source_of(found.positions)]
+            opinion.hits, opinion.weights = found, opinion.odds.weights(found, given)
 
-    def _place(self, opinion: _Opinion, hit: int) -> Place | None:
+    def _reference(self, weight: float, opinion: _Opinion, hit: int) -> Reference | None:
         assert opinion.hits is not None
         position = int(opinion.hits.positions[hit])
-        if opinion.shelf < 0:
-            return self.match.history.place(position)
-        shelf = self.shelves[opinion.shelf]
-        if shelf.match is None:
-            return None
-        if isinstance(opinion.hits, Neighbours) and shelf.places is not None:
-            position = int(shelf.places[position])
-        return shelf.match.history.place(position)
+        memory = self.match
+        if opinion.shelf >= 0:
+            shelf = self.shelves[opinion.shelf]
+            if shelf.match is None:
+                return None
+            memory = shelf.match
+            if isinstance(opinion.hits, Neighbours) and shelf.places is not None:
+                position = int(shelf.places[position])
+        return Reference(memory.history, position, weight, opinion.name)
+
+
+def _under(stored: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {
+        k.removeprefix(f"{prefix}."): v for k, v in stored.items() if k.startswith(f"{prefix}.")
+    }
