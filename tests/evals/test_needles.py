@@ -97,16 +97,16 @@ def test_facts_stand_between_the_length_before_and_their_own(sets: Path) -> None
 
 def test_every_reader_is_asked_everything_and_memory_knows(sets: Path, tmp_path: Path) -> None:
     """An untrained model knows nothing; verbatim matches know how a sentence went on, and cite."""
-    config = NeedlesConfig(lengths=(1000, 2000), facts=4, choices=4, warm=60, top=3)
+    config = NeedlesConfig(lengths=(1000, 1600), facts=2, choices=4, warm=30, top=3)
     said: list[str] = []
     asked = run_needles(
         tiny_model("BM").float(), ByteTokenizer(), sets, [hay(tmp_path)], config, said.append
     )
     assert len(said) == 4 and said[0].startswith("1000 tokens read")
-    # 2 sets at 2 lengths, 4 facts each, needles in two forms, 3 readers
-    assert len(asked) == (4 * 2 + 4 * 2 * 2) * 3
-    found = {(r["set"], r["form"], r["memory"]): r for r in summarise(asked) if r["length"] == 2000}
-    assert found["needles", "continue", "reader"]["right"] >= 0.75
+    # 2 sets at 2 lengths, 2 facts each, needles in two forms, 3 readers
+    assert len(asked) == (2 * 2 + 2 * 2 * 2) * 3
+    found = {(r["set"], r["form"], r["memory"]): r for r in summarise(asked) if r["length"] == 1600}
+    assert found["needles", "continue", "reader"]["right"] == 1
     assert found["needles", "continue", "reader"]["cited"] >= 0.5
     assert found["needles", "question", "none"]["chance"] == 0.25
     assert found["needles", "question", "none"]["cited"] is None

@@ -196,3 +196,33 @@ def test_bad_settings_are_refused() -> None:
     shelf = reader(chunk=5).shelf
     with pytest.raises(ConfigError, match="the shelf holds chunks"):
         MemoryAttention(model, ByteTokenizer(), AttentionConfig(chunk=6), shelf)
+
+
+@torch.no_grad()
+def test_absorbing_is_reading_alone_and_remembers() -> None:
+    """Hidden states are those of the model; then a search at will enters what was absorbed."""
+    model, tokens = reader(), ids(TEXT[:60])
+    hidden, state = model.absorb(tokens[:, :25])
+    more, state = model.absorb(tokens[:, 25:], state)
+    plain, _ = model.model.hidden(tokens)
+    assert (torch.cat((hidden, more), dim=1) - plain).abs().max() <= TOLERANCE
+    assert state.cited == [()] and state.slots is None
+    recalled = model.recall(state)
+    assert recalled.cited[0] and state.cited == [()]
+    _, whole = feed(model, tokens, [60])
+    assert {one.source for one in recalled.cited[0]} == {OWN}
+    # At a boundary a search at will is the search that would come anyway.
+    assert recalled.cited[0] == model.recall(whole).cited[0]
+
+
+@torch.no_grad()
+def test_rows_of_a_state_can_be_chosen_and_doubled() -> None:
+    model = reader()
+    _, state = feed(model, ids(TEXT[:40], TEXT[100:140]), [40])
+    more = ids("abcdefgh", "ijklmnop", "abcdefgh")
+    out, _ = model(more, state.gather([1, 0, 1]))
+    first, _ = model(more[:2], state)
+    swapped, _ = model(more[[1, 0]], state)
+    assert (out[1] - swapped[0]).abs().max() <= TOLERANCE
+    assert torch.equal(out[0], out[2])
+    assert (first[0] - swapped[0]).abs().max() > 1e-3

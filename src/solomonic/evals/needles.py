@@ -20,7 +20,12 @@ from torch import Tensor
 
 from solomonic.core import Config, require
 from solomonic.evals.needle_sets import Placed, document, needle_facts, story_facts
-from solomonic.lm.attending import AttendingState, AttentionConfig, MemoryAttention
+from solomonic.lm.attending import (
+    AttendingState,
+    AttentionConfig,
+    MemoryAttention,
+    characters,
+)
 from solomonic.lm.corpus import Corpus
 from solomonic.lm.model import LanguageModel, ModelState
 from solomonic.memory.reader.match import MatchMemory
@@ -75,8 +80,8 @@ class Asked:
     """One question answered by one reader.
 
     form: "question", or "continue" (the sentence up to the answer). right: the answer was the most
-    probable of the choices; verbatim: it was written; cited: what the memory read for the answer
-    holds the fact, None without memory.
+    probable of the choices; verbatim: it was written; cited: memory attention had at least half of
+    the fact in its layers, or the memory reader took a token from it; None without memory.
     """
 
     name: str
@@ -132,7 +137,7 @@ def run_needles(
     config = config or NeedlesConfig()
     tokens, placed = lay_out(tokenizer, sets, haystack, config)
     say = tell or (lambda line: None)
-    settings = AttentionConfig(top=config.top, follow=0, query=32)
+    settings = AttentionConfig(top=config.top, follow=1, query=24)
     attention = MemoryAttention(model, tokenizer, settings)
     asked: list[Asked] = []
     reached, state, hiddens = 0, None, []
@@ -185,7 +190,8 @@ def _readers(
     if "reader" in config.memories:
         found["reader"] = _Recalling(attention.model, state.model, tokens, past, config.warm)
     if "attention" in config.memories:
-        found["attention"] = _Attending(attention, state)
+        letters = characters(attention.tokenizer)[tokens].cumsum()
+        found["attention"] = _Attending(attention, state, letters)
     return found
 
 
@@ -228,8 +234,9 @@ class _Alone:
 class _Attending:
     """The same with chunks of the document recalled before the end of the prompt."""
 
-    def __init__(self, model: MemoryAttention, state: AttendingState) -> None:
-        self.model, self.state = model, state
+    def __init__(self, model: MemoryAttention, state: AttendingState, ends: np.ndarray) -> None:
+        """ends (n,): characters of the document up to each token's end."""
+        self.model, self.state, self.ends = model, state, ends
 
     @torch.no_grad()
     def answer(
@@ -239,8 +246,11 @@ class _Attending:
         hidden, state = self.model.hidden(_row(prompt[-1:], self.model), self.model.recall(state))
         scores = _weigh(self.model, hidden[:, -1], state, choices)
         written = _write(self.model, hidden[:, -1], state, len(choices[right]))
-        held = {token for one in state.cited[0] for token in one.tokens}
-        return Answer(scores, written, set(self.model.tokenizer.encode(placed.fact.text)) <= held)
+        begin, end = int(self.ends[placed.begin - 1]), int(self.ends[placed.end - 1])
+        held = sum(
+            max(0, min(end, one.end) - max(begin, one.begin)) for one in state.cited[0]
+        )  # chunks do not overlap
+        return Answer(scores, written, 2 * held >= end - begin)
 
 
 def _row(tokens: list[int], model: Any) -> Tensor:

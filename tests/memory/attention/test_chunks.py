@@ -1,6 +1,7 @@
 """The memory of chunks: words against a plain count, ties, limits, weights, files that lie."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -26,13 +27,17 @@ def filled(count: int = 40, seed: int = 0) -> ChunkMemory:
 
 
 def by_hand(memory: ChunkMemory, query: list[int], limit: int) -> list[float]:
-    """BM25 with binary counts, from the chunks alone."""
-    chunks = [set(line) for line in memory.tokens[:limit].tolist()]
+    """BM25 with binary counts of tokens and pairs of neighbours, from the chunks alone."""
+
+    def terms(line: list[int]) -> set:
+        return set(line) | set(pairwise(line))
+
+    chunks = [terms(line) for line in memory.tokens[:limit].tolist()]
     scores = []
     for chunk in chunks:
         total = 0.0
-        for token in set(query) & chunk:
-            held = sum(token in other for other in chunks)
+        for term in terms(query) & chunk:
+            held = sum(term in other for other in chunks)
             total += math.log1p((limit - held + 0.5) / (held + 0.5))
         scores.append(total)
     return scores
@@ -40,7 +45,8 @@ def by_hand(memory: ChunkMemory, query: list[int], limit: int) -> list[float]:
 
 @pytest.mark.parametrize("limit", [40, 17, 1, 0])
 def test_words_are_scored_as_by_hand(limit: int) -> None:
-    memory, query = filled(), [3, 3, 7, 29, 11, 1000]
+    memory = filled()
+    query = [3, 3, 7, *memory.tokens[9, 2:5].tolist(), 29, 11, 1000]
     expected = by_hand(memory, query, limit)
     order = sorted(range(limit), key=lambda i: (-np.float32(expected[i]), i))
     wanted = [i for i in order if expected[i] > 0][:6]
