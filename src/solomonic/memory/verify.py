@@ -12,7 +12,7 @@ class Verification:
     """What `Memory.verify` found.
 
     Attributes:
-        items: how many were read.
+        items: how many there are; 0 where the tables themselves are damaged.
         problems: what is wrong: one sentence each; empty when all is well.
         repaired: problems that are mended by now.
         seconds: what it took.
@@ -33,6 +33,8 @@ def verify(truth: Truth, index: Following, dim: int | None, repair: bool) -> Ver
     """See `Memory.verify`."""
     started = time.perf_counter()
     damage = truth.problems()
+    if damage:  # nothing that is read from them would say more
+        return Verification(0, tuple(damage), (), time.perf_counter() - started)
     wrong = truth.words_problems()
     mended: list[str] = []
     if wrong and repair:
