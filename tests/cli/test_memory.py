@@ -43,7 +43,7 @@ def test_add_says_what_became_of_each(cli: Cli, tmp_path: Path, folder: Path) ->
     assert (record["status"], record["written"], record["characters"]) == ("known", 0, len(POEM))
     (folder / "poem.txt").write_text(POEM.upper())
     changed = cli("memory", "add", store, folder)
-    assert f"1 passages, {len(POEM)} characters (replaces 1 of an older version)" in changed.err
+    assert f"1 passage, {len(POEM)} characters (replaces 1 of an older version)" in changed.err
     assert f"{folder / 'notes.md'}: already there (2 passages)" in changed.err
 
 
@@ -73,7 +73,7 @@ def test_standard_input_and_names(
 
     piped("Zürich".encode("windows-1252"))
     done = cli("memory", "add", tmp_path / "m.db", "-", "--name", "city")
-    assert "city: 1 passages, 6 characters, read as windows-1252" in done.err
+    assert "city: 1 passage, 6 characters, read as windows-1252" in done.err
     piped(b'They wrote "Z\xc3\xbcrich".')
     assert "city:0-6" in cli("memory", "check", tmp_path / "m.db", "-").out
 
@@ -121,7 +121,7 @@ def test_check_and_repair(cli: Cli, store: Path, tmp_path: Path, folder: Path) -
     assert mended.out == (
         'It says "a red wheel", "by the river", "12.5 % in 1911" and God does not.'
     )
-    assert '"God does not": unmarked' in mended.err
+    assert '"God does not": marks taken away' in mended.err
     answer.write_text(mended.out)
     assert cli("memory", "check", store, answer).status == 0
     answer.write_text('"wheel barrow"')

@@ -10,6 +10,7 @@ import typer
 from solomonic.cli import console, memory_add
 from solomonic.cli.memory_options import LM, Store, moment, opened, read_embedder
 from solomonic.cli.options import Json
+from solomonic.cli.quotes import quote_record, show_span
 from solomonic.core import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -100,8 +101,6 @@ def check(
     wrong = sum(not verdict.ok for verdict in verdicts)
     repaired = index.repair(text, most) if repair else None
     if json:
-        from solomonic.cli.quotes import quote_record
-
         record: dict[str, Any] = {"quotations": [quote_record(one) for one in verdicts]}
         if repaired:
             record["repaired"] = repaired.text
@@ -109,16 +108,17 @@ def check(
     elif repaired:
         print(repaired.text, end="")
         for change in repaired.changes:
-            where = f'is "{change.after}" at {_span(change.span)}' if change.span else "unmarked"
-            console.say(f'"{change.before}": {where}')
+            after = f'"{_flat(change.after)}"'
+            where = f"now {after}, {show_span(change.span)}" if change.span else "marks taken away"
+            console.say(f'"{_flat(change.before)}": {where}')
     else:
         for verdict in verdicts:
             quoted = verdict.quotation
             state = "ok   " if verdict.ok else "WRONG"
-            where = "; ".join(_span(span) for span in verdict.spans[:3])
+            where = "; ".join(show_span(span) for span in verdict.spans[:3])
             if not quoted.closed:
                 where = "no closing mark" + (f"; as far as it goes: {where}" if where else "")
-            print(f'{state} "{quoted.text}"  {where or "nowhere in the store"}')
+            print(f'{state} "{_flat(quoted.text)}"  {where or "nowhere in the store"}')
     if wrong and not repaired:
         raise DataError(
             f"{wrong} of {len(verdicts)} quotations are not verbatim in {store}; --repair mends "
@@ -198,6 +198,11 @@ def verify(
         raise DataError(f"the memory {store} is not in order ({len(found.problems)} problems).")
 
 
+def _flat(text: str) -> str:
+    """A quotation on one line."""
+    return " ".join(text.split())
+
+
 def _shown(key: str, value: Any) -> Any:
     """A figure of `stats` in a table's cell."""
     if value is None:
@@ -240,10 +245,6 @@ def _place_of(hit: Hit) -> str:
     if "section" in item.meta:
         parts.append(f'"{item.meta["section"]}"')
     return ", ".join(parts)
-
-
-def _span(span: Any) -> str:
-    return f"{span.source}:{span.start}-{span.end}"
 
 
 def _snippet(text: str, query: str) -> str:

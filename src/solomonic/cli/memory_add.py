@@ -163,10 +163,11 @@ class Progress:
             self._bar.update(self._row, description=f"{self.source}: {count:,} passages")
 
     def done(self, added: Added, document: Document) -> None:
-        text = f"{document.source}: {added.passages:,} passages, {added.characters:,} characters"
+        count = f"{added.passages:,} passage{'' if added.passages == 1 else 's'}"
+        text = f"{document.source}: {count}, {added.characters:,} characters"
         if added.status == "known":
             also = "" if added.source == document.source else f" as {added.source}"
-            text = f"{document.source}: already there{also} ({added.passages:,} passages)"
+            text = f"{document.source}: already there{also} ({count})"
         elif added.status == "resumed":
             text += f" (gone on with; {added.written:,} new)"
         elif added.status == "replaced":

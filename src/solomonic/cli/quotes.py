@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from solomonic.lm.generate import Reader
     from solomonic.lm.quoting import Quoting
     from solomonic.memory import Memory
-    from solomonic.memory.quotes import QuoteIndex, QuoteVerdict
+    from solomonic.memory.quotes import QuoteIndex, QuoteVerdict, Span
     from solomonic.text import Tokenizer
 
 
@@ -37,5 +37,21 @@ def quote_record(verdict: QuoteVerdict) -> dict[str, Any]:
         "end": quotation.end,
         "closed": quotation.closed,
         "ok": verdict.ok,
-        "places": [vars(span) for span in verdict.spans],
+        "places": [
+            {name: value for name, value in vars(span).items() if value is not None}
+            for span in verdict.spans
+        ],
     }
+
+
+def show_span(span: Span) -> str:
+    """A place as people read it."""
+    page = "" if span.page is None else f", page {span.page}"
+    return f"{span.source}:{span.start}-{span.end}{page}"
+
+
+def new_quotes(index: QuoteIndex, prompt: str, text: str) -> list[QuoteVerdict]:
+    """The quotations of a generation with their places: those that end in `text`, which follows
+    `prompt`."""
+    found = index.check(prompt + text)
+    return [verdict for verdict in found if verdict.quotation.end >= len(prompt)]

@@ -176,6 +176,20 @@ def test_after_repair_nothing_is_wrong() -> None:
     assert changed > 100
 
 
+def test_places_on_pages() -> None:
+    pages = ["One page ends. ", "Another begins and ", "a third."]
+    starts = [0, 15, 34]
+    parts = [
+        SourceText("a.pdf", text, at, pages=((at, number),))
+        for number, (text, at) in enumerate(zip(pages, starts, strict=True), 1)
+    ]
+    found = QuoteIndex(parts)
+    for text, page in (("One", 1), ("ends. Another", 1), ("Another", 2), ("a third.", 3)):
+        (span,) = found.find(text)
+        assert (span.page, "".join(pages)[span.start : span.end]) == (page, text)
+    assert index().find("wheel")[0].page is None
+
+
 def test_a_memory_can_be_quoted_at_a_time(tmp_path: Path) -> None:
     with Memory.open(tmp_path / "m.db") as memory:
         memory.write("the mill stands", source="a", valid=(None, 100.0))

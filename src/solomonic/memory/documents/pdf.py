@@ -81,8 +81,9 @@ def _short(error: BaseException) -> str:
 def _quiet() -> Iterator[None]:
     """Without pypdf's remarks on what it mended."""
     logger = logging.getLogger("pypdf")
-    before, logger.disabled = logger.disabled, True
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)  # `disabled` would not reach its children
     try:
         yield
     finally:
-        logger.disabled = before
+        logger.setLevel(before)

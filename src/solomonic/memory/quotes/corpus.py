@@ -8,7 +8,7 @@ so that a quotation may reach from one into the next.
 import dataclasses
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -20,21 +20,25 @@ _SPACE = re.compile(r"\s+")
 
 class SourceText(NamedTuple):
     """text: verbatim. source: where it is from. offset: characters of the source before it.
-    version: texts of different versions of a source are never joined."""
+    version: texts of different versions of a source are never joined. pages: (character of the
+    source, page) where each page begins, in order."""
 
     source: str
     text: str
     offset: int = 0
     version: str = ""
+    pages: tuple[tuple[int, int], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """Where a quotation stands: characters `start` to `end` of the extracted text of `source`."""
+    """Where a quotation stands: characters `start` to `end` of the extracted text of `source`, on
+    `page` (where it begins) if it has pages."""
 
     source: str
     start: int
     end: int
+    page: int | None = None
 
 
 class Corpus:
@@ -47,15 +51,16 @@ class Corpus:
 
     def __init__(self, texts: Iterable[SourceText], fold: bool = False) -> None:
         self.fold = fold
-        self._sources: list[tuple[str, int]] = []
+        self._sources: list[SourceText] = []  # without their texts
         self._starts: list[int] = []
         self._origins: list[np.ndarray] = []  # characters before each byte, where space is folded
         pieces, size = [], 0
-        for source, text, offset, _ in texts:
+        for found in texts:
+            text = found.text
             if not text:
                 continue
             data, origin = _folded(text) if fold else (encoded(text), None)
-            self._sources.append((source, offset))
+            self._sources.append(found._replace(text=""))
             self._starts.append(size)
             if origin is not None:
                 self._origins.append(origin)
@@ -82,13 +87,17 @@ class Corpus:
         """The source of bytes `start` to `end`, which lie in one text and hold whole characters."""
         text = bisect_right(self._starts, start) - 1
         first = self._starts[text]
-        source, offset = self._sources[text]
+        found = self._sources[text]
         if self.fold:
             origin = self._origins[text]
             begin, last = int(origin[start - first]), int(origin[end - first - 1])
-            return Span(source, offset + begin, offset + last + 1)
-        begin = offset + len(self.data[first:start].decode())
-        return Span(source, begin, begin + len(self.data[start:end].decode()))
+            stop = found.offset + last + 1
+        else:
+            begin = len(self.data[first:start].decode())
+            stop = found.offset + begin + len(self.data[start:end].decode())
+        begin += found.offset
+        page = bisect_right(found.pages, begin, key=lambda entry: entry[0]) - 1
+        return Span(found.source, begin, stop, found.pages[page][1] if page >= 0 else None)
 
     def around(self, anchor: int, start: int, end: int) -> tuple[int, int]:
         """`start` and `end` moved into the text that byte `anchor` lies in, and outward to whole
@@ -115,19 +124,22 @@ def joined(texts: Iterable[SourceText]) -> Iterator[SourceText]:
             by_source.setdefault((text.source, text.version), []).append(text)
         else:
             yield text
-    for (source, version), parts in by_source.items():
+    for parts in by_source.values():
         parts.sort(key=lambda part: part.offset)
-        run: list[str] = []
-        start = end = -1
+        run: list[SourceText] = []
+        end = -1
         for part in parts:
-            if part.offset != end and run:
-                yield SourceText(source, "".join(run), start, version)
+            if run and part.offset != end:
+                yield _join(run)
                 run = []
-            if not run:
-                start = part.offset
-            run.append(part.text)
+            run.append(part)
             end = part.offset + len(part.text)
-        yield SourceText(source, "".join(run), start, version)
+        yield _join(run)
+
+
+def _join(parts: Sequence[SourceText]) -> SourceText:
+    pages = tuple(page for part in parts for page in part.pages)
+    return parts[0]._replace(text="".join(part.text for part in parts), pages=pages)
 
 
 def stored_texts(memory: Any, at: float | None = None) -> Iterator[SourceText]:
@@ -140,7 +152,9 @@ def stored_texts(memory: Any, at: float | None = None) -> Iterator[SourceText]:
         ):
             continue
         source, version = item.source or f"item {item.id}", str(item.meta.get("document", ""))
-        yield SourceText(source, item.text, item.offset, version)
+        page = item.meta.get("page")
+        pages = ((item.offset, page),) if isinstance(page, int) else ()
+        yield SourceText(source, item.text, item.offset, version, pages)
 
 
 def encoded(text: str) -> bytes:
