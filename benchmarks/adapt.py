@@ -152,10 +152,10 @@ def parameters(bench: Bench) -> list[dict[str, Any]]:
 
 
 def neighbours(bench: Bench) -> list[dict[str, Any]]:
-    text, store = bench.text[: bench.bytes // 2], bench.memory()
+    text, store = bench.text[: bench.bytes // 4], bench.memory()
     tokens = bench.tokens(text)
     rows = [measure("model alone", len(text), lambda: [alone(bench.model, tokens)])]
-    for count, rate in ((2, 3e-4), (4, 3e-4), (4, 1e-3), (10, 3e-4)):
+    for count, rate in ((2, 3e-4), (4, 3e-4), (4, 1e-4), (10, 3e-4)):
         config = bench.config.replace(neighbours=count, neighbour_rate=rate)
         training = NeighbourTraining(bench.model, bench.tokenizer, store, config)
         rows.append(

@@ -176,3 +176,14 @@ def test_bad_input_is_one_sentence(place: Path, capsys: pytest.CaptureFixture[st
         assert (status, out) == (2, ""), words
         assert said in err, (words, err)
         assert err.count("\n") == 1, err
+
+
+def test_scoring_while_learning(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("eval", "lm", place / "model", "--data", place / "a.txt")
+    alone = record(capsys, *words)
+    learning = record(capsys, *words, "--adapt", "dynamic", "--set", "rate=0.02")
+    assert learning["bits_per_byte"] < alone["bits_per_byte"]
+    still = record(capsys, *words, "--adapt", "dynamic", "--set", "rate=0")
+    assert abs(still["bits_per_byte"] - alone["bits_per_byte"]) < 1e-5
+    for wrong in (("--adapt", "magic"), ("--set", "rate=0.1")):
+        assert run(capsys, *words, *wrong)[0] == 2

@@ -45,16 +45,30 @@ def lm(
         int, typer.Option(help="Pieces of a document read side by side: faster, a little worse.")
     ] = 1,
     max_bytes: Annotated[int | None, typer.Option(help="Stop after so much text.")] = None,
+    adapt: Annotated[
+        str | None,
+        typer.Option(help="'dynamic': learn from each document after scoring its parts."),
+    ] = None,
+    settings: Settings = None,
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Bits per byte and perplexity of a text, read as a stream with the state carried along."""
+    """Bits per byte and perplexity of a text, read as a stream with the state carried along.
+
+    With `--adapt dynamic`, `--set rate=0.0003` and so on change how it learns.
+    """
+    from solomonic.cli.adapt import config_of
     from solomonic.evals.perplexity import PerplexityConfig, evaluate_text
     from solomonic.lm.pretrained import load_pretrained
 
+    if adapt not in (None, "dynamic"):
+        raise ConfigError(f"--adapt '{adapt}' is unknown; use 'dynamic'.")
+    if settings and adapt is None:
+        raise ConfigError("--set is about how to adapt here; add --adapt dynamic.")
     config = PerplexityConfig(streams=streams, max_bytes=max_bytes)
+    learning = None if adapt is None else config_of(settings, None)
     model, tokenizer = load_pretrained(directory, device=console.choose_device(device))
-    record = evaluate_text(model, tokenizer, data, config).to_json()
+    record = evaluate_text(model, tokenizer, data, config, learning).to_json()
     if json:
         console.emit(record)
     else:

@@ -18,6 +18,7 @@ import torch
 
 from solomonic.core import Config, DataError, require
 from solomonic.evals.measure import device_of, parameters, state_bytes
+from solomonic.lm.adapt import AdaptConfig, dynamic_log_probs
 from solomonic.lm.corpus import Corpus
 from solomonic.lm.score import token_log_probs
 from solomonic.state import gather
@@ -70,15 +71,22 @@ class Perplexity:
 
 
 def evaluate_text(
-    model: Any, tokenizer: Tokenizer, data: str | Path, config: PerplexityConfig | None = None
+    model: Any,
+    tokenizer: Tokenizer,
+    data: str | Path,
+    config: PerplexityConfig | None = None,
+    adapt: AdaptConfig | None = None,
 ) -> Perplexity:
     """Score a text file, a JSONL file or a folder of such files, as training reads them.
+
+    Args:
+        adapt: as in `evaluate_documents`.
 
     Raises:
         DataError: the data is missing, empty or binary.
     """
     config = config or PerplexityConfig()
-    return evaluate_documents(model, tokenizer, _documents(data, config.text_key), config)
+    return evaluate_documents(model, tokenizer, _documents(data, config.text_key), config, adapt)
 
 
 def evaluate_documents(
@@ -86,8 +94,13 @@ def evaluate_documents(
     tokenizer: Tokenizer,
     documents: Iterable[bytes],
     config: PerplexityConfig | None = None,
+    adapt: AdaptConfig | None = None,
 ) -> Perplexity:
     """Score documents; each is its own stream that begins with the end-of-text token.
+
+    Args:
+        adapt: let the model learn from each document after scoring its parts (dynamic evaluation,
+            `solomonic.lm.adapt`); the weights go back before the next one. None: it stays as it is.
 
     Raises:
         DataError: there is nothing to score.
@@ -105,7 +118,11 @@ def evaluate_documents(
         pieces = _cut(row, config.streams)
         nll += math.fsum(
             float(part.sum())
-            for part in stream_nll(model, pieces, config.segment, batch=config.streams)
+            for part in (
+                stream_nll(model, pieces, config.segment, batch=config.streams)
+                if adapt is None
+                else _adapted(model, pieces, adapt)
+            )
         )
         tokens += len(row) - 1
         size += int(sizes[row[1:]].sum())
@@ -136,6 +153,13 @@ def _documents(data: str | Path, text_key: str) -> Iterator[bytes]:
         if piece.last:
             yield b"".join(parts)
             parts.clear()
+
+
+def _adapted(model: Any, rows: Sequence[np.ndarray], config: AdaptConfig) -> Iterator[np.ndarray]:
+    """`stream_nll` of a model that learns from each row as it reads it."""
+    for row in rows:
+        tokens = torch.from_numpy(row).to(device_of(model))
+        yield -dynamic_log_probs(model, tokens, config).double().cpu().numpy()
 
 
 @torch.no_grad()
