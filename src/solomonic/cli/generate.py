@@ -18,6 +18,7 @@ from solomonic.core import ConfigError, DataError, VocabularyError
 if TYPE_CHECKING:
     from solomonic.lm.generate import GenerateConfig, Reader
     from solomonic.lm.model import LanguageModel
+    from solomonic.memory.quotes import QuoteVerdict
     from solomonic.memory.reader.citation import Citation
     from solomonic.text import Tokenizer
 
@@ -47,6 +48,9 @@ MemoryStore = Annotated[
     str | None, typer.Option("--memory", metavar="STORE", help="Read this store at every token.")
 ]
 Cite = Annotated[bool, typer.Option("--cite", help="Say where the text came from.")]
+Quote = Annotated[
+    bool, typer.Option("--quote", help="What stands in quotation marks is verbatim in --memory.")
+]
 Temperature = Annotated[float, typer.Option(help="0 always takes the likeliest token.")]
 Backend = Annotated[
     str, typer.Option(help="'native' (C++, CPU), 'torch', or 'auto': native where it can run.")
@@ -72,6 +76,7 @@ def generate(
     adapt: Adapt = None,
     memory: MemoryStore = None,
     cite: Cite = False,
+    quote: Quote = False,
     device: Device = "auto",
     backend: Backend = "auto",
     weights: Weights = "float32",
@@ -106,11 +111,11 @@ def generate(
     if echo and not json:
         writer.write(text if text is not None else tokenizer.decode(given))
     state = session.state(reader)
-    with remembering(reader, tokenizer, memory, cite, state) as (reader, state):
+    with remembering(reader, tokenizer, memory, cite, state, quote) as (reader, state):
         continuation = Continuation(reader, tokenizer, tokens, config, engine, state)
         for piece in continuation:
             writer.push(piece)
-        writer.close(continuation, cite)
+        writer.close(continuation, cite, quote)
     if save is not None:
         session.save(save, plain(continuation.generation.state), tokens, continuation.tokens)
 
@@ -186,6 +191,13 @@ class Continuation:
 
         return citations(self.generation.model, self.generation.state, self.tokens)
 
+    def quotes(self) -> list[QuoteVerdict]:
+        """Its quotations with their places; of a reader that may misquote none."""
+        from solomonic.cli.quotes import new_quotes
+
+        prompt = self.tokenizer.decode(self.prompt)
+        return new_quotes(self.generation.model, prompt, self.text)
+
     def record(self) -> dict[str, Any]:
         """What `--json` prints. `finish` is 'end' (the model ended the text) or 'length'."""
         ended = self.tokens[-1:] == [self.tokenizer.eos_id]
@@ -221,12 +233,14 @@ class Writer:
         elif self.stream and not self.json:
             self.write(piece)
 
-    def close(self, continuation: Continuation, cite: bool = False) -> None:
+    def close(self, continuation: Continuation, cite: bool = False, quote: bool = False) -> None:
         from solomonic.cli.generate_memory import show
+        from solomonic.cli.quotes import quote_record, show_quotes
 
         if self.json:
             cited = {"citations": [one.to_json() for one in continuation.citations()]}
-            record = continuation.record() | (cited if cite else {})
+            quoted = {"quotes": [quote_record(one) for one in continuation.quotes()]}
+            record = continuation.record() | (cited if cite else {}) | (quoted if quote else {})
             (console.emit_line if self.stream else console.emit)(record)
             return
         if not self.stream:
@@ -235,6 +249,8 @@ class Writer:
             print()  # so that the shell's prompt begins on a line of its own
         if cite:
             self.write(f"\n\n{show(continuation.citations())}\n")
+        if quote:
+            self.write(f"\n\n{show_quotes(continuation.quotes())}\n")
         figures = continuation.record()
         if console.is_terminal() and figures["tokens"]:
             speed = len(figures["tokens"]) / max(figures["seconds"], 1e-9)

@@ -16,25 +16,34 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def remembering(
-    reader: Reader, tokenizer: Tokenizer, store: str | None, cite: bool, state: Any
+    reader: Reader,
+    tokenizer: Tokenizer,
+    store: str | None,
+    cite: bool,
+    state: Any,
+    quote: bool = False,
 ) -> Iterator[tuple[Reader, Any]]:
     """The reader and its state with a memory around them, if `--memory` names one.
 
     Raises:
-        ConfigError: `--cite` without a memory.
+        ConfigError: `--cite` or `--quote` without a memory.
         StorageError: there is no store.
     """
     if store is None:
         if cite:
             raise ConfigError("--cite names places in a store; give one with --memory STORE.")
+        if quote:
+            raise ConfigError("--quote quotes from a store; give one with --memory STORE.")
         yield reader, state
         return
+    from solomonic.cli.quotes import quoting
     from solomonic.lm.remembering import Remembering
     from solomonic.memory import Memory
 
     with Memory.open(store, read_only=True) as memory:
         wrapped = Remembering(reader, tokenizer, memory=memory)
-        yield wrapped, None if state is None else wrapped.wrap(state)
+        outer = quoting(wrapped, memory, tokenizer) if quote else wrapped
+        yield outer, None if state is None else wrapped.wrap(state)
 
 
 def plain(state: Any) -> Any:
@@ -46,8 +55,10 @@ def plain(state: Any) -> Any:
 
 def citations(reader: Reader, state: Any, output: list[int]) -> list[Citation]:
     """Where the output came from; without a memory nowhere."""
+    from solomonic.lm.quoting import Quoting
     from solomonic.lm.remembering import Remembering
 
+    reader = reader.reader if isinstance(reader, Quoting) else reader
     if not isinstance(reader, Remembering) or state is None:
         return []
     return reader.citations(state, output)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from solomonic.lm.generate import Reader
     from solomonic.memory.quotes.automaton import QuoteState
     from solomonic.memory.quotes.constraint import QuoteConstraint
+    from solomonic.memory.quotes.index import QuoteIndex
     from solomonic.text import Tokenizer
 
 
@@ -31,19 +32,22 @@ class Quoting:
     Args:
         reader: what generation would read with otherwise.
         constraint: over the tokens of the reader's tokenizer.
+        index: what the constraint was made of, for those who look up places afterwards.
 
     Raises:
         ConfigError: the constraint is of another vocabulary.
     """
 
-    def __init__(self, reader: "Reader", constraint: "QuoteConstraint") -> None:
+    def __init__(
+        self, reader: "Reader", constraint: "QuoteConstraint", index: "QuoteIndex | None" = None
+    ) -> None:
         known, wanted = len(constraint.pieces), reader.config.vocab_size
         if known > wanted:
             raise ConfigError(
                 f"the constraint has {known} tokens and the model {wanted}; make it with the "
                 "tokenizer of the model."
             )
-        self.reader, self.constraint = reader, constraint
+        self.reader, self.constraint, self.index = reader, constraint, index
         self._states: list[QuoteState] | None = None
 
     @property
