@@ -112,8 +112,8 @@ def test_damaged_banks_are_refused() -> None:
 
 EXAMPLES = read_examples(
     [
-        (["ada lovelace", 2, [3, -1, 2], ["b", "a"]], "x"),
-        (["Grace Hopper ", 1, [5, 5], ["c"]], "y"),
+        (["ada lovelace", 2, [3, -1, 2], ["7", "12"]], "x"),
+        (["Grace Hopper ", 1, [5, 5], ["3"]], "y"),
     ]
 )
 
@@ -242,7 +242,7 @@ def test_a_grammar_makes_and_recognises_the_same_words(name: str) -> None:
     most = 5 if name != "english" else 12
     accepted = {text for text in texts if len(text) <= most and grammar.accepts(text)}
     assert accepted == {word for word in made if word in texts}
-    assert made <= texts and len(made) > 3
+    assert made <= texts and len(made) >= 3
 
 
 @pytest.mark.parametrize(
