@@ -104,19 +104,21 @@ def test_full_attention_after_merging_has_read_both() -> None:
 
 
 def test_slots_are_the_most_surprising_of_all_that_has_been_judged_or_left_behind() -> None:
-    model = tiny_model("B")
-    counts = (20, 17, 26)
+    model = tiny_model("B", eidetic_slots=12)
+    counts = (8, 5, 7)
     reads = [read(model, tokens(1, n, seed=n)) for n in counts]
     merged = layer(merge_states(reads))
-    candidates = []
+    candidates, left_behind = [], []
     for index, (count, document) in enumerate(zip(counts, reads, strict=True)):
         memory = layer(document)
         candidates += memory.slot_eps[0].tolist()
         pending = count % REFRESH
         if index < 2 and pending:
-            candidates += memory.raw_eps[0, -pending:].tolist()
+            left_behind += memory.raw_eps[0, -pending:].tolist()
+    candidates += left_behind
     best = sorted(candidates, reverse=True)[: merged.slots.shape[1]]
     assert merged.slot_eps[0].tolist() == best
+    assert set(left_behind) & set(best)
     times = merged.slot_time[0].tolist()
     assert all(0 <= t < int(merged.time[0]) for t in times)
     assert len(set(times)) == len(times)
