@@ -41,7 +41,7 @@ SAMPLE = 512
 """Vectors that tell what codes lose."""
 WORSE = 1.15
 """Times what codes lost when they were learned: more, and they are learned again."""
-RESCORED = 200
+RESCORED = 100
 """Codes compared exactly, at least; four times as many as answers, if that is more."""
 SEED = 20_26
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from solomonic.core import ConfigError
+from solomonic.core import ConfigError, StorageError
 from solomonic.memory.config import MemoryConfig
 from solomonic.memory.index import DerivedIndex, Following
 from solomonic.memory.lock import WriterLock
@@ -34,6 +34,8 @@ def open_truth(path: str | Path, dim: int | None, config: MemoryConfig, read_onl
     file = None if str(path) == ":memory:" else Path(path)
     if file is None and read_only:
         raise ConfigError("a memory in ':memory:' begins empty; open it to be written.")
+    if file is not None and file.is_dir():
+        raise StorageError(f"{file} is a folder; give the path of the memory's file.")
     lock = None if file is None or read_only else WriterLock(file, config.timeout)
     try:
         truth = SqliteTruth(file, read_only, config.timeout, lock)

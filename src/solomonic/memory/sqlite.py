@@ -193,8 +193,6 @@ def _address(path: Path | None, read_only: bool) -> str:
         raise StorageError(
             f"the memory {path} cannot be made ({error.strerror}); give a place that you may write."
         ) from error
-    if path.is_dir():
-        raise StorageError(f"{path} is a folder; give the path of the memory's file.")
     if not path.exists():
         raise StorageError(f"there is no memory at {path}; check the path, or write to it first.")
     if 0 < path.stat().st_size < 512:  # SQLite would take it for empty

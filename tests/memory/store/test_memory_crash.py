@@ -25,6 +25,7 @@ from solomonic.memory import Memory, NewItem, NotFoundError
 WRITER = Path(memory_writer_support.__file__)
 KILLS = int(os.environ.get("SOLOMONIC_KILLS", "3"))
 LIMIT = 400
+FRESH = 10  # kills of one memory
 
 
 def writer(place: str | Path, seed: int) -> subprocess.Popen:
@@ -76,10 +77,12 @@ class Said:
         return len(items)
 
 
-def test_nothing_acknowledged_is_lost_when_the_process_is_killed(path: Path) -> None:
+def test_nothing_acknowledged_is_lost_when_the_process_is_killed(folder: Path) -> None:
     chance = random.Random(5)
-    said = Said()
+    said, path = Said(), folder / "m.db"
     for round_ in range(KILLS):
+        if round_ % FRESH == 0:  # as all is read each time
+            said, path = Said(), folder / f"m{round_}.db"
         process = writer(path, round_)
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in range(chance.randrange(1, 60))]

@@ -305,6 +305,7 @@ def test_places_that_cannot_be(folder: Path) -> None:
     assert not (folder / "nowhere.db").exists()
     with pytest.raises(StorageError, match="is a folder"):
         Memory.open(folder)
+    assert not list(folder.parent.glob(f"{folder.name}-*"))
     with pytest.raises(ConfigError, match="does not speak 'mysql'"):
         Memory.open("mysql://x")
     with pytest.raises(ConfigError, match="there is no path"):
