@@ -84,6 +84,16 @@ def test_a_regime_that_returns_brings_its_items_back() -> None:
     assert (kept[[0, 1, 3, 4]] < 0.05).all()
 
 
+def test_a_return_that_was_taken_for_news_joins_its_regime() -> None:
+    """With hardly any probability of returning, runs are new ones; archived, they are known."""
+    one = follower(recurrence=(1e-6,))
+    for symbol in recurring([0, 1, 2, 0, 1, 2, 0], 100):
+        one.update(symbol)
+    assert len(one.changes()) == 6
+    assert (one.runs.visits > 0).sum() == 3
+    assert one.runs.visits.sum() == 6
+
+
 def test_without_an_archive_nothing_returns() -> None:
     one = follower(regimes=0)
     for symbol in recurring([0, 1, 0], 120):
@@ -97,6 +107,16 @@ def test_the_archive_lets_the_least_seen_go() -> None:
         one.update(symbol)
     assert (one.runs.visits > 0).sum() == 2
     assert one.survival(np.array([60]))[0] > 0.8  # regime 0 outlived regime 2
+
+
+def test_who_takes_a_place_in_the_archive_does_not_take_its_items() -> None:
+    """Regime 2 takes the place of 1 and returns: what was written under 1 must not."""
+    one = follower(regimes=2)
+    for symbol in recurring([0, 1, 0, 1, 2, 0, 2], 120):
+        one.update(symbol)
+    kept = one.survival(np.array([180, 540]))
+    assert kept[0] < 0.1  # regime 1
+    assert kept[1] > 0.7  # regime 2, before
 
 
 def test_old_knowledge_returns_at_once() -> None:
