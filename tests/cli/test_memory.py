@@ -173,6 +173,24 @@ def test_search_by_vectors_of_a_model(
     assert "has no vectors of a language model" in wordy.err
 
 
+def test_generate_quotes(cli: Cli, store: Path, model_dir: Path) -> None:
+    """A model that nobody trained, inside a quotation from its prompt on."""
+    begun = ("generate", model_dir, "--memory", store, "--prompt", 'They say "so mu')
+    done = cli(*begun, "--quote", "--seed", 1, "-n", 40, "--json")
+    (first, *_) = done.record["quotes"]
+    assert first["text"].startswith("so mu")
+    assert first["places"][0]["source"].endswith("poem.txt")
+    assert all(one["ok"] or not one["closed"] for one in done.record["quotes"])
+    shown = cli(*begun, "--quote", "--seed", 1, "-n", 40)
+    assert "poem.txt:0-" in shown.out
+    without = cli("generate", model_dir, "--prompt", "a", "--quote")
+    assert without.status == 2
+    assert "--quote quotes from a store" in without.err
+    wrong = cli("generate", model_dir, "--memory", store, "--prompt", 'They say "so li', "--quote")
+    assert wrong.status == 2
+    assert "ends inside a quotation that the store does not hold" in wrong.err
+
+
 def test_what_cannot_be_done_is_said(cli: Cli, store: Path, tmp_path: Path, folder: Path) -> None:
     other, poem = tmp_path / "other.db", folder / "poem.txt"
     other.write_text("so much depends upon\n" * 50)
