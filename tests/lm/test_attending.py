@@ -101,6 +101,20 @@ def test_the_future_does_not_reach_back() -> None:
         assert torch.equal(feed(model, other, [60])[0][:, : t + 1], whole[:, : t + 1]), t
 
 
+def test_what_the_window_shows_is_not_entered_again() -> None:
+    """Chunks of the stream itself come only from wholly behind the window, and then at once."""
+    model = reader(top=9, search="hidden")
+    window, newest = model.config.window_size, []
+    state = None
+    for begin in range(0, 48, 4):
+        with torch.no_grad():
+            _, state = model(ids(TEXT[begin : begin + 4]), state)
+        time, entered = begin, state.cited[0]
+        assert all(one.time == time and one.end <= time - window + 1 for one in entered)
+        newest.append(max((one.end for one in entered), default=0))
+    assert newest == [max(begin - window + 1, 0) // 6 * 6 for begin in range(0, 48, 4)]
+
+
 def test_rows_do_not_know_of_each_other_and_padding_is_nothing() -> None:
     model = reader()
     texts = [TEXT[:60], TEXT[90:150], "the door of "]
