@@ -136,6 +136,7 @@ class Recall:
         self.bits = 0.0
         """Cost of all tokens that were predicted."""
         self._key: np.ndarray | None = None
+        self._log_probs = np.zeros(0)
         self._recent: list[int] = []
 
     @property
@@ -150,6 +151,7 @@ class Recall:
             log_probs: (V,) of the model alone, in nats.
             key: (dim,) the hidden state it had.
         """
+        self._log_probs = log_probs
         model = np.exp(log_probs.astype(np.float64))
         model /= model.sum()
         experts = np.zeros((len(self.names), self.vocabulary))
@@ -255,14 +257,16 @@ class Recall:
         return other
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """All that this stream remembers and has learned; shelves are not in it. Asked between
-        `update` and `predict`."""
+        """All that this stream remembers and has learned, and what the prediction that is open was
+        made from; shelves are not in it."""
         arrays = {f"cache.{name}": a for name, a in self.cache.to_arrays().items()}
         arrays |= {f"gate.{name}": a for name, a in self.gate.to_arrays().items()}
         odds = [(one.odds.tries, one.odds.hits) for one in self._opinions if one.odds is not None]
         arrays["odds"] = np.array(odds).reshape(-1, 2, GROUPS)
         arrays["tokens"] = self.match.history.tokens[1:].copy()
         arrays["bits"] = np.array([self.bits])
+        if self._key is not None:
+            arrays["open.key"], arrays["open.log_probs"] = self._key, self._log_probs
         return arrays
 
     def load_arrays(self, stored: Mapping[str, np.ndarray]) -> None:
@@ -286,6 +290,9 @@ class Recall:
         self.match.extend(stored["tokens"])
         self._recent = stored["tokens"][-self.config.match.longest :].tolist()
         self.bits = float(stored["bits"][0])
+        self._key = None
+        if "open.key" in stored:
+            self.predict(stored["open.log_probs"], stored["open.key"])
 
     def _expect(self) -> None:
         """Before anything is learned, matches are believed by the odds that they begin with."""
