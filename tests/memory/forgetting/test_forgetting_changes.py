@@ -217,12 +217,12 @@ def test_an_average_prior_helps_where_regimes_share_much() -> None:
         for _ in range(150):
             symbols.append(int(chance.choice(12, p=rows[symbols[-1]])))
 
-    def cost(pooled: float) -> float:
-        config = SymbolChangePointsConfig(alphabet=12, pooled=pooled, regimes=0)
+    def cost(pooled: float, alpha: float = 0.5) -> float:
+        config = SymbolChangePointsConfig(alphabet=12, pooled=pooled, alpha=alpha, regimes=0)
         one = SymbolChangePoints(config)
         return math.fsum(one.update(symbol) for symbol in symbols)
 
-    assert cost(4.0) < cost(0.0) - 50
+    assert cost(4.0) < min(cost(0.0, alpha) for alpha in (0.1, 4 / 12, 0.5)) - 50
 
 
 @pytest.mark.parametrize(("kind", "limit"), [("recurring", 0.6), ("new", 0.85)])

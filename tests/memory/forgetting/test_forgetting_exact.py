@@ -44,8 +44,8 @@ def test_symbols_equal_all_segmentations(alphabet: int, order: int, alpha: float
     np.testing.assert_allclose(found, survived, rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("width", [1, 2])
-def test_losses_equal_all_segmentations(width: int) -> None:
+@pytest.mark.parametrize(("width", "temper"), [(1, 1.0), (2, 1.0), (1, 0.4)])
+def test_losses_equal_all_segmentations(width: int, temper: float) -> None:
     chance = np.random.default_rng(width)
     values = chance.normal(2, 1, (9, width))
     values[5:] += 6
@@ -57,13 +57,15 @@ def test_losses_equal_all_segmentations(width: int) -> None:
         strength=0.2,
         shape=1.3,
         floor=0.0,
-        temper=1,
+        temper=temper,
     )
     changes = ChangePoints(config)
     for value in values:
         changes.observe(value)
-    segment = definition.normal_evidence(1.5, 0.7, 0.2, 1.3)
-    log, survived = definition.all_segmentations(values.tolist(), HAZARDS, segment)
+    exact = definition.normal_evidence(1.5, 0.7, 0.2, 1.3)
+    log, survived = definition.all_segmentations(
+        values.tolist(), HAZARDS, lambda piece: temper * exact(piece)
+    )
     assert changes.bits == pytest.approx(-log / math.log(2), rel=1e-12)
     found = changes.survival(np.arange(len(values) + 1))
     np.testing.assert_allclose(found, survived, rtol=1e-11, atol=1e-13)
