@@ -1,12 +1,13 @@
 """Adapting to a text and merging what was read: bits per byte, and what a token costs.
 
-    make bench ARGS="adapt [--only stream|parameters|neighbours|examples|merge] [--bytes N]"
+    make bench ARGS="adapt [--only stream|articles|parameters|neighbours|examples|merge] [--bytes N]"
 
 The model is the one of the memory benchmark (benchmarks/wiki_small), the text WikiText-2's test
 part (`--split dev`: the part that constants were chosen on). Every score is made before anything
 is learned from what it scores.
 
-stream      the text as one stream: the model alone, and dynamic evaluation; reset per article
+stream      the text as one stream: the model alone, and dynamic evaluation
+articles    the same, with state and weights reset at every article
 parameters  which parameters learn, on the first `--bytes`
 neighbours  test-time training on the nearest chunks of the training part, by words (BM25)
 examples    chunks of the training part read before an article, chosen by its first 64 tokens
@@ -111,10 +112,16 @@ def alone(model: LanguageModel, tokens: Tensor) -> Tensor:
 
 def stream(bench: Bench) -> list[dict[str, Any]]:
     tokens, size, model = bench.tokens(bench.text), len(bench.text), bench.model
-    parts = [bench.tokens(article) for article in bench.articles()]
     return [
         measure("model alone", size, lambda: [alone(model, tokens)]),
         measure("dynamic evaluation", size, lambda: [dynamic_log_probs(model, tokens)]),
+    ]
+
+
+def articles(bench: Bench) -> list[dict[str, Any]]:
+    size, model = len(bench.text), bench.model
+    parts = [bench.tokens(article) for article in bench.articles()]
+    return [
         measure("model alone, reset per article", size, lambda: (alone(model, p) for p in parts)),
         measure(
             "dynamic evaluation, reset per article",
@@ -239,7 +246,7 @@ def _following(
     return scores
 
 
-PARTS = {"stream": stream, "parameters": parameters, "neighbours": neighbours,
+PARTS = {"stream": stream, "articles": articles, "parameters": parameters, "neighbours": neighbours,
          "examples": examples, "merge": merge}  # fmt: skip
 
 
