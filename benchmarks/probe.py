@@ -73,7 +73,7 @@ def slots(
         "task": config.generator.to_json(),
         "training_seconds": round(trained, 1),
         "recall": float(plain.mean()),
-        "flipped_by_its_own_slot": float((plain & ~without).sum() / max(known, 1)),
+        "flipped_by_the_slot_of_its_value": float((plain & ~without).sum() / max(known, 1)),
         "flipped_by_another_slot": float((plain & ~beside).sum() / max(known, 1)),
     }
 
@@ -122,7 +122,7 @@ def online(text: Path, size: int) -> dict[str, Any]:
     """Bits a byte of the mixer alone, the model alone, and both, from nothing, side by side."""
     data = text.read_bytes()[:size]
     alone, model = Mixer(), OnlineLm()
-    heard = _Heard(model)
+    heard: Any = _Heard(model)
     both = Hinted(heard, Mixer())
     paid, began, curve = np.zeros(3), time.process_time(), []
     for count, byte in enumerate(data, 1):

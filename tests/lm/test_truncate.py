@@ -12,6 +12,7 @@ from solomonic.lm.device_file import read_device_model, write_device_model
 from solomonic.lm.native import NativeModel
 from solomonic.lm.paths import engine
 from solomonic.lm.pretrained import load_pretrained, save_pretrained
+from solomonic.lm.probe.signals import recurrent_layers
 from solomonic.lm.truncate import LayerCut, TruncateConfig, truncate
 from solomonic.realization import Linear, balance, reduce, truncation
 from solomonic.text import ByteTokenizer
@@ -38,7 +39,8 @@ def test_what_nothing_drives_is_dropped_for_free() -> None:
     """Half of the state made useless: b is zero there in one layer, c in the other."""
     model = tiny_model("MB", ssm_state_size=8)
     with torch.no_grad():
-        for module, first in ((model.blocks[0].mixer, 0), (model.blocks[1].mixer.ssm, 8)):
+        for module, first in zip(recurrent_layers(model).values(), (0, 8), strict=True):
+            assert module.conv.bias is not None
             row = 2 * module.inner + first
             module.in_proj.weight[row : row + 4] = 0
             module.conv.bias[module.inner + first : module.inner + first + 4] = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
     from solomonic.lm.model import LanguageModel
+    from solomonic.lm.truncate import LayerCut
 
 
 def truncate(
@@ -68,6 +69,19 @@ def truncate(
     if json:
         console.emit(record)
         return
+    _show(record, cuts)
+
+
+def _perplexity(model: LanguageModel, ids: torch.Tensor) -> float:
+    """On the second half, with the first as context."""
+    from solomonic.lm.score import token_log_probs
+
+    scores, _ = token_log_probs(model, ids[None].to(model.device))
+    return math.exp(-float(scores[0, len(ids) // 2 :].mean()))
+
+
+def _show(record: dict[str, Any], cuts: list[LayerCut]) -> None:
+    """The same for people."""
     rows = [
         (
             one.layer,
@@ -82,17 +96,11 @@ def truncate(
     columns = (
         "layer", "states", "frozen: error", "Glover's bound", "on text: error", "guaranteed",
     )  # fmt: skip
-    console.table(f"{name}: losses as shares of a layer's output", columns, rows)
+    console.table(f"{record['model']}: losses as shares of a layer's output", columns, rows)
     console.say(
-        f"perplexity {before:.3f} before, {after:.3f} after; a stream's state "
-        f"{console.show_bytes(sizes[0])} before, {console.show_bytes(sizes[1])} after"
+        f"perplexity {record['perplexity_before']:.3f} before, "
+        f"{record['perplexity_after']:.3f} after; a stream's state "
+        f"{console.show_bytes(record['state_bytes_before'])} before, "
+        f"{console.show_bytes(record['state_bytes_after'])} after"
     )
-    console.say(f"Try: solomonic generate {out} --prompt '...'")
-
-
-def _perplexity(model: LanguageModel, ids: torch.Tensor) -> float:
-    """On the second half, with the first as context."""
-    from solomonic.lm.score import token_log_probs
-
-    scores, _ = token_log_probs(model, ids[None].to(model.device))
-    return math.exp(-float(scores[0, len(ids) // 2 :].mean()))
+    console.say(f"Try: solomonic generate {record['out']} --prompt '...'")

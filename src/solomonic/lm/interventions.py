@@ -343,7 +343,8 @@ class _Clock:
     """Knows where in their streams the rows of the present call are."""
 
     def __init__(self) -> None:
-        self.users, self.start = 0, None
+        self.users = 0
+        self.start: Tensor | None = None
 
     def positions(self, value: Tensor) -> Tensor:
         """(B, T) of a value (B, T, d)."""

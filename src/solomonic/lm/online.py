@@ -169,7 +169,8 @@ class OnlineLm:
 
     def identity(self) -> str:
         """Equal identities give equal predictions: settings, engine and machine."""
-        engine = native.load().isa() if self._packed else "torch"
+        core = native.load() if self._packed else None
+        engine = "torch" if core is None else core.isa()
         versions = f"torch {torch.__version__},{platform.machine()}"
         return f"online,{json.dumps(self.config.to_json(), sort_keys=True)},{engine},{versions}"
 
@@ -226,16 +227,16 @@ class OnlineLm:
         loss = cross_entropy(logits.flatten(0, 1), windows[:, 1:].flatten())
         slopes = list(torch.autograd.grad(loss, parameters))
         length = torch.stack([slope.norm() for slope in slopes]).norm()
-        torch._foreach_mul_(slopes, float(1 / length.clamp(min=1.0)))
+        shrink = float(1 / length.clamp(min=1.0))
         self._updates += 1
         first, second = 0.9, 0.98
+        scale = math.sqrt(1 - second**self._updates) / (1 - first**self._updates)
+        rate = self.config.lr * min(
+            self._updates / _WARMUP, math.sqrt(10 * _WARMUP / (self._updates + 10 * _WARMUP))
+        )
         with torch.no_grad():
-            m, v = self._moments
-            torch._foreach_lerp_(m, slopes, 1 - first)
-            torch._foreach_lerp_(v, torch._foreach_mul(slopes, slopes), 1 - second)
-            scale = math.sqrt(1 - second**self._updates) / (1 - first**self._updates)
-            rate = self.config.lr * min(
-                self._updates / _WARMUP, math.sqrt(10 * _WARMUP / (self._updates + 10 * _WARMUP))
-            )
-            below = torch._foreach_add(torch._foreach_sqrt(v), 1e-8)
-            torch._foreach_addcdiv_(parameters, m, below, value=-rate * scale)
+            for parameter, slope, m, v in zip(parameters, slopes, *self._moments, strict=True):
+                slope = slope * shrink
+                m.lerp_(slope, 1 - first)
+                v.lerp_(slope * slope, 1 - second)
+                parameter.addcdiv_(m, v.sqrt() + 1e-8, value=-rate * scale)
