@@ -1,6 +1,6 @@
 """Adapting to a text and merging what was read: bits per byte, and what a token costs.
 
-    make bench ARGS="adapt [--only stream|articles|parameters|neighbours|examples|merge] [--bytes N]"
+    make bench ARGS="adapt [--only PART] [--split dev] [--bytes N]"
 
 The model is the one of the memory benchmark (benchmarks/wiki_small), the text WikiText-2's test
 part (`--split dev`: the part that constants were chosen on). Every score is made before anything
