@@ -1,7 +1,7 @@
 """`solomonic eval needles`: facts hidden in long texts, with and without memory."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -68,6 +68,11 @@ def needles(
     if json:
         console.emit(record)
         return
+    _show(found)
+
+
+def _show(found: list[dict[str, Any]]) -> None:
+    """A row for each set, form, length and memory."""
     columns = ("set", "form", "length", "memory", "right", "chance", "verbatim", "cited", "n")
     rows = [
         (
