@@ -4,6 +4,7 @@ import itertools
 import random
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from solomonic.memory.claims.rules import Fact, breaks, minimal_set, minimal_set
 from solomonic.memory.claims.values import compare, read_value
 
 
-def claim(text: str, **more: str) -> Claim:
+def claim(text: str, **more: Any) -> Claim:
     subject, predicate, obj = text.split(" ", 2)
     return Claim(subject=subject, predicate=predicate, object=obj, **more)
 
