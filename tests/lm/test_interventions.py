@@ -4,12 +4,12 @@ from contextlib import ExitStack
 
 import pytest
 import torch
-from tiny import tiny_model, tokens
 
 from solomonic.core import ConfigError, ShapeError
 from solomonic.layers import BMojoState
 from solomonic.lm import interventions as do
 from solomonic.lm.model import LanguageModel
+from tiny import tiny_model, tokens
 
 SITES = ("embed", "layer.0", "mixer.1", "mlp.1", "fading.0", "norm")
 

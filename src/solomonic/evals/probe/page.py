@@ -193,9 +193,9 @@ def _whiteness(shown: Probe) -> str:
             )
     return (
         "<h2>Whiteness of the innovations</h2>\n<p>Of an optimal state the errors are "
-        "unpredictable: no correlation leaves the dashed band more than once in twenty lags. Of the layers the "
-        "error is B'MOJO's own, the output less what the last outputs foretell by fixed weights; "
-        "it is not meant to be optimal, and rarely is.</p>\n"
+        "unpredictable: no correlation leaves the dashed band more than once in twenty lags. "
+        "Of the layers the error is B'MOJO's own, the output less what the last outputs foretell "
+        "by fixed weights; it is not meant to be optimal, and rarely is.</p>\n"
         f'<div class="grid-of">{"".join(lines)}</div>\n'
     )
 
