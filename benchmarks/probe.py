@@ -55,17 +55,20 @@ def slots(
     other = others - drawn.distance[rows, others]
 
     @torch.no_grad()
-    def right(emptied: np.ndarray | None) -> np.ndarray:
+    def right(emptied: np.ndarray | None, width: int = 1) -> np.ndarray:
         with ExitStack() as stack:
             if emptied is not None:
-                places = torch.from_numpy(emptied)[:, None]
+                places = torch.from_numpy(emptied[:, None] + np.arange(width))
                 for layer, kind in enumerate(model.config.layers):
                     if kind == "B":
                         stack.enter_context(replace_slot(model, layer, places))
             logits, _ = model(inputs)
         return logits[rows, query].argmax(-1).numpy() == answer
 
-    plain, without, beside = right(None), right(held), right(other)
+    # The short convolution writes a token into the slots of the next ones as well.
+    taps = model.config.short_conv_size
+    plain, without, beside = right(None), right(held, taps), right(other, taps)
+    alone = right(held)
     known = plain.sum()
     return {
         "steps": steps,
@@ -73,8 +76,10 @@ def slots(
         "task": config.generator.to_json(),
         "training_seconds": round(trained, 1),
         "recall": float(plain.mean()),
-        "flipped_by_the_slot_of_its_value": float((plain & ~without).sum() / max(known, 1)),
-        "flipped_by_another_slot": float((plain & ~beside).sum() / max(known, 1)),
+        "slots_emptied": taps,
+        "flipped_by_the_slots_its_value_is_in": float((plain & ~without).sum() / max(known, 1)),
+        "flipped_by_another_pairs_slots": float((plain & ~beside).sum() / max(known, 1)),
+        "flipped_by_the_slot_of_its_value_alone": float((plain & ~alone).sum() / max(known, 1)),
     }
 
 

@@ -2,9 +2,10 @@
 
 Each observation moves the detector by one step. Writing its whole state with every token would
 cost more than the items, so observations are written as they are, with the next items or every
-`FLUSH` of them, and the state only every `SAVE`; opening reads the state and observes the rest
-again. A killed process loses at most the last `FLUSH` observations, and none that is older than
-an acknowledged item.
+`FLUSH` of them, and the state first of all and then only every `SAVE`; opening reads the state and
+observes the rest again. The state says which detector it is of, so that a memory weighs its items
+alike whoever opens it. A killed process loses at most the last `FLUSH` observations, and none that
+is older than an acknowledged item.
 """
 
 import numpy as np
@@ -42,27 +43,31 @@ class Weighing:
     def _read(self) -> None:
         found = self.truth.one("SELECT data FROM memory_state WHERE name = ?", [STATE])
         if found is not None:
-            self._saved = self.step = int.from_bytes(bytes(found)[:8], "little")
-            name = type(self.detector).__name__
-            length = bytes(found)[8]
-            kept = bytes(found)[9 : 9 + length].decode()
-            if self.detector is not None:
-                if kept != name:
-                    raise CheckpointError(
-                        f"the memory {self.truth.place} forgets by {kept} and was opened with"
-                        f" {name}; open it with the same, or make another memory."
-                    )
-                self.detector = type(
-                    self.detector
-                ).from_bytes(  # pyright: ignore
-                    bytes(found)[9 + length :]
-                )
+            data = bytes(found)
+            self._saved = self.step = int.from_bytes(data[:8], "little")
+            self._restore(data[9 : 9 + data[8]].decode(), data[9 + data[8] :])
         rows = self.truth.rows(
             "SELECT data FROM memory_observed WHERE first >= ? ORDER BY first", [self.step]
         )
         for (data,) in rows:
             for value in np.frombuffer(data, dtype="<f8"):
                 self._observe(float(value))
+
+    def _restore(self, kept: str, state: bytes) -> None:
+        """Go on from a saved state of the class `kept`."""
+        if self.detector is None:
+            from solomonic.memory import forgetting
+
+            if hasattr(forgetting, kept):  # a stranger's detector has to be given again
+                self.detector = forgetting.restore(state)
+            return
+        name = type(self.detector).__name__
+        if kept != name:
+            raise CheckpointError(
+                f"the memory {self.truth.place} forgets by {kept} and was opened with {name}; open "
+                "it with the same, or make another memory."
+            )
+        self.detector = type(self.detector).from_bytes(state)  # pyright: ignore
 
     def _observe(self, value: float) -> None:
         self.step += 1
@@ -84,7 +89,7 @@ class Weighing:
         self.truth.execute(
             "INSERT INTO memory_observed VALUES (?, ?, ?)", (first, len(self._pending), data)
         )
-        if self.step - self._saved >= SAVE and self.detector is not None:
+        if self._is_due() and self.detector is not None:
             name = type(self.detector).__name__.encode()
             state = self.step.to_bytes(8, "little") + bytes([len(name)]) + name
             self.truth.execute(
@@ -96,9 +101,12 @@ class Weighing:
 
     def flushed(self) -> None:
         """The transaction of `flush` was committed."""
-        if self.step - self._saved >= SAVE:
+        if self._is_due():
             self._saved = self.step
         self._pending.clear()
+
+    def _is_due(self) -> bool:
+        return not self._saved or self.step - self._saved >= SAVE
 
     def survival(self, steps: np.ndarray) -> np.ndarray:
         """(n,) float64 in [0, 1] of items written at `steps` (n,) int64."""

@@ -241,6 +241,20 @@ def test_observations_survive_the_process(place_of_weights: str | Path) -> None:
         np.testing.assert_array_equal(memory.weights(), expected)
 
 
+def test_items_weigh_alike_whoever_opens_the_memory(place_of_weights: str | Path) -> None:
+    config = MemoryConfig(forgetting="changes:4")
+    losses = np.random.default_rng(2).normal(1.0, 0.2, 80)
+    losses[40:] += 3.0
+    with Memory.open(place_of_weights, config=config) as memory:
+        for number, value in enumerate(losses):
+            memory.write(f"item {number}")
+            memory.observe(value)
+        wanted = memory.weights()
+    assert wanted[0] < 0.01 < 0.9 < wanted[-1]
+    with Memory.open(place_of_weights) as memory:
+        np.testing.assert_array_equal(memory.weights(), wanted)
+
+
 def test_segments_and_states(place_of_weights: str | Path) -> None:
     with Memory.open(place_of_weights) as memory:
         memory.write("a")
