@@ -23,6 +23,7 @@ import torch
 import long_memory_facts
 from solomonic.evals.report import markdown_table, save_report
 from solomonic.lm.adapt import AdaptConfig, DynamicEvaluation
+from solomonic.lm.adapt.learner import Learner
 from solomonic.lm.attending import AttentionConfig, MemoryAttention
 from solomonic.lm.model import LanguageModel
 from solomonic.lm.native import NativeModel
@@ -73,8 +74,9 @@ def attending(reader: MemoryAttention, tokens: torch.Tensor) -> Source:
 
 
 def dynamic(model: Any, tokens: torch.Tensor) -> Source:
-    """The model, learning from each segment after it was charged."""
-    with DynamicEvaluation(model, AdaptConfig()) as reading:
+    """The model, learning from each segment after it was charged; or a reader around it."""
+    learner = Learner(getattr(model, "model", model), AdaptConfig())
+    with DynamicEvaluation(model, AdaptConfig(), learner=learner) as reading:
         for segment in reading.segments(tokens):
             yield _read(segment.targets, segment.logits, segment.hidden)
 
@@ -217,7 +219,7 @@ def earlier() -> dict[str, Any]:
 def main(arguments: list[str]) -> None:
     """Measure the parts asked for, print the table, add them to the result file."""
     parser = argparse.ArgumentParser(description=__doc__, prog="run.py long_memory")
-    parser.add_argument("model", type=Path, nargs="?", default=Path("/work/speech-data/wiki/run"))
+    parser.add_argument("model", type=Path, nargs="?", default=ROOT / "build/bench/wiki/run")
     parser.add_argument("--only", default=",".join([*PARTS, *FACTS]))
     parser.add_argument("--tokens", type=int, default=0, help="of the text; 0: all")
     parser.add_argument("--part", choices=["test", "dev"], default="test")
