@@ -13,7 +13,7 @@ began.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,6 +112,10 @@ class AttendingState:
     def time(self) -> Tensor:
         """(B,) int64 tokens read."""
         return self.model.time
+
+    def map(self, change: Callable[[float, Tensor], Tensor]) -> "AttendingState":
+        """As `State.map`, of what the model remembers; what is recalled has no gradient."""
+        return dataclasses.replace(self, model=self.model.map(change))
 
     def gather(self, rows: Sequence[int]) -> "AttendingState":
         """These rows, in this order; one may stand several times (a beam, or several answers)."""
