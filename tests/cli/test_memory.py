@@ -134,6 +134,7 @@ def test_forget(cli: Cli, store: Path, folder: Path) -> None:
     assert cli("memory", "forget", store, "3", "--yes", "--json").record == {"forgotten": 1}
     assert cli("memory", "forget", store, "--source", source, "--yes").status == 0
     assert cli("memory", "search", store, "mill wheel", "--json").record["hits"] == []
+    assert "no item" in cli("memory", "forget", store, "3").err  # and is asked nothing
     absent = cli("memory", "forget", store, "3", "--yes")
     assert absent.status == 2
     assert "there is no item 3" in absent.err

@@ -142,6 +142,8 @@ def forget(
     if bool(ids) == (source is not None):
         raise ConfigError("say what to forget: numbers of items, or --source NAME.")
     with opened(store, must_exist=True) as memory:
+        for one in ids or []:
+            memory.get(one)  # what is not there is told before anything is asked
         what = f"all that is from {source}" if source else f"{len(ids or [])} items"
         if not yes:
             typer.confirm(f"Forget {what}?", abort=True, err=True)
