@@ -109,6 +109,7 @@ def test_what_a_page_shows_runs(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("solomonic.cli.generate.read_stdin", lambda: "def add")
     Path("notes.txt").write_text("def add(a, b):\n    return a + b\n" * 200)
+    Path("tasks.jsonl").write_text('{"id": "sum", "kind": "arithmetic", "expression": "1 + 2"}\n')
     assert lines(page)
     for line in lines(page):
         command = shlex.split(line.rpartition("|")[2])
