@@ -1,6 +1,5 @@
 #include "induction/bracket.h"
 
-
 #include <algorithm>
 #include <cmath>
 

@@ -87,18 +87,29 @@ void ContextTree::write(Writer& writer) const {
 }
 
 void ContextTree::read(Reader& reader) {
-  reader.grow(children_);
-  reader.grow(counts_);
-  reader.grow(totals_);
-  reader.grow(ratios_);
-  reader.all(past_);
+  ContextTree found(alphabet_, depth_, alpha_);
+  reader.grow(found.children_);
+  reader.grow(found.counts_);
+  reader.grow(found.totals_);
+  reader.grow(found.ratios_);
+  reader.all(found.past_);
   reader.finish();
-  const size_t nodes = totals_.size(), wide = nodes * size_t(alphabet_);
-  bool good = nodes && children_.size() == wide && counts_.size() == wide &&
-              ratios_.size() == nodes;
-  for (const int32_t child : children_) good = good && child >= 0 && size_t(child) < nodes;
-  for (const uint8_t symbol : past_) good = good && symbol < alphabet_;
+  const size_t nodes = found.totals_.size(), wide = nodes * size_t(alphabet_);
+  bool good = nodes && found.children_.size() == wide && found.counts_.size() == wide &&
+              found.ratios_.size() == nodes;
+  for (const int32_t child : found.children_) good = good && child >= 0 && size_t(child) < nodes;
+  for (const uint8_t symbol : found.past_) good = good && symbol < alphabet_;
+  for (size_t node = 0; good && node < nodes; node++) {
+    double total = 0;
+    for (size_t i = node * size_t(alphabet_); i < (node + 1) * size_t(alphabet_); i++) {
+      good = good && found.counts_[i] >= 0;
+      total += found.counts_[i];
+    }
+    good = good && std::isfinite(total) && total == found.totals_[node];
+  }
+  for (const double ratio : found.ratios_) good = good && ratio >= 1 / kFar && ratio <= kFar;
   if (!good) throw std::invalid_argument("the state of a predictor is damaged.");
+  *this = std::move(found);
 }
 
 ByteTree::ByteTree(int depth, int bits) : depth_(depth), bits_(bits), table_(size_t(1) << bits) {
@@ -218,14 +229,20 @@ void ByteTree::write(Writer& writer) const {
 }
 
 void ByteTree::read(Reader& reader) {
-  partial_ = reader.get<int32_t>();
-  if (partial_ < 1 || partial_ > 255)
-    throw std::invalid_argument("the state of a predictor is damaged.");
-  reader.bytes(history_, sizeof history_);
-  table_.read(reader);
+  ByteTree found(depth_, bits_);
+  found.partial_ = reader.get<int32_t>();
+  reader.bytes(found.history_, sizeof found.history_);
+  found.table_.read(reader);
   reader.finish();
-  begin_byte();
-  look();
+  bool good = found.partial_ >= 1 && found.partial_ <= 255;
+  for (size_t i = 0; i < found.table_.size(); i++) {
+    const double ratio = std::as_const(found.table_)[i].ratio;
+    good = good && ratio >= 0 && ratio <= kFar;
+  }
+  if (!good) throw std::invalid_argument("the state of a predictor is damaged.");
+  found.begin_byte();
+  found.look();
+  *this = std::move(found);
 }
 
 }  // namespace slm::induction

@@ -14,6 +14,7 @@ class ContextTree {
   void predict(double* out) const;  // alphabet probabilities
   void learn(int symbol);
   void write(Writer& writer) const;
+  // Throws std::invalid_argument and changes nothing if it is no state of such a tree.
   void read(Reader& reader);
 
  private:
@@ -43,7 +44,7 @@ class ByteTree {
   void distribution(double* out) const;  // 256, at the beginning of a byte
   bool whole() const { return partial_ == 1; }
   void write(Writer& writer) const;
-  void read(Reader& reader);
+  void read(Reader& reader);  // as ContextTree's
 
  private:
   uint64_t place(int level, int partial) const;

@@ -17,6 +17,7 @@ constexpr int kMatch = 3 * ContextMixer::kContexts, kHint = kMatch + 3;  // amon
 constexpr float kFirst[3] = {0.15f, 0.2f, 0.1f};  // weights before anything was learned
 constexpr float kRate = 0.002f, kEarly = 0.02f, kFinalRate = 0.002f;
 constexpr int kMostCount = 250;
+constexpr float kHeaviest = 1e6f;  // sound weights are far below, and no sum of such overflows
 constexpr int kSetSizes[ContextMixer::kSets] = {256 * 4, 256, 16 * 8, 256, kLengths * 8, 256 * 8};
 
 struct Tables {
@@ -79,8 +80,10 @@ inline void step(float* weights, const float* inputs, float by) {
   for (int i = 0; i < ContextMixer::kInputs; i++) weights[i] += inputs[i] * by;
 }
 
+// A step of rate / 65536 to where the bit says, rounded down. Products may go round: of them only
+// bits 16 to 31 count.
 inline void nudge(uint16_t& p, int bit, int rate) {
-  p = uint16_t(p + (((bit ? 65535 : 0) - int(p)) * rate >> 16));
+  p = uint16_t(p + (uint32_t((bit ? 65535 : 0) - int(p)) * uint32_t(rate) >> 16));
 }
 
 int map_of(int history, int count) {
@@ -244,7 +247,8 @@ int ContextMixer::inputs_of(int partial, const Bucket* const* buckets, Found& fo
   if (hinted_) {
     const float reach = outside_[partial], one = outside_[2 * partial + 1];
     const float share = reach > 0 ? one / reach : 0.5f;
-    rest[3] = stretch(std::min(std::max(int(share * 65536), 1), 65535));
+    // What is no number becomes the least.
+    rest[3] = stretch(int(std::min(65535.0f, std::max(1.0f, share * 65536))));
   }
   rest[4] = rest[5] = 0;
   return known;
@@ -491,7 +495,13 @@ void ContextMixer::write(Writer& writer) const {
   places_.write(writer);
 }
 
-void ContextMixer::read(Reader& reader) {  // into a new mixer
+void ContextMixer::read(Reader& reader) {
+  ContextMixer found(bits_);
+  found.take(reader);
+  *this = std::move(found);
+}
+
+void ContextMixer::take(Reader& reader) {  // into a new mixer
   partial_ = reader.get<int32_t>();
   match_length_ = reader.get<int32_t>();
   expected_ = reader.get<int32_t>();
@@ -516,8 +526,8 @@ void ContextMixer::read(Reader& reader) {  // into a new mixer
   bool good = partial_ >= 1 && partial_ < 256 && match_length_ >= 0 && match_length_ <= 400 &&
               expected_ >= -1 && expected_ < 256;
   for (const uint16_t count : map_counts_) good = good && count <= 250;
-  for (const float weight : weights_) good = good && std::isfinite(weight);
-  for (const float weight : final_) good = good && std::isfinite(weight);
+  for (const float weight : weights_) good = good && std::fabs(weight) <= kHeaviest;
+  for (const float weight : final_) good = good && std::fabs(weight) <= kHeaviest;
   if (!good) throw std::invalid_argument("the state of a predictor is damaged.");
   begin_byte();
   settle();

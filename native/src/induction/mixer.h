@@ -27,6 +27,7 @@ class ContextMixer {
   // An opinion on the next byte by somebody else (256 probabilities), mixed in until the byte ends.
   void hint(const double* probabilities);
   void write(Writer& writer) const;
+  // Throws std::invalid_argument and changes nothing if it is no state of such a mixer.
   void read(Reader& reader);
 
  private:
@@ -52,9 +53,11 @@ class ContextMixer {
     int q;
   };
   ContextMixer(const ContextMixer&) = default;  // pointers then have to be found again
+  ContextMixer& operator=(ContextMixer&&) = default;
 
   struct Before;
 
+  void take(Reader& reader);
   void settle();
   void begin_byte();
   void end_byte(int byte);

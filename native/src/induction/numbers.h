@@ -161,7 +161,8 @@ class Table {
       throw std::invalid_argument("the state is of a predictor with other settings.");
     const size_t total = size_ * sizeof(T);
     for (uint64_t at; (at = reader.get<uint64_t>()) != ~uint64_t(0);) {
-      if (at >= total) throw std::invalid_argument("the state of a predictor is damaged.");
+      if (at >= total || at % kPage)
+        throw std::invalid_argument("the state of a predictor is damaged.");
       reader.bytes(reinterpret_cast<char*>(data_) + at, page_bytes(size_t(at)));
     }
   }
