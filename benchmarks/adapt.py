@@ -41,8 +41,8 @@ from solomonic.lm.pretrained import load_pretrained
 from solomonic.lm.score import token_log_probs
 from solomonic.lm.state_files import ReadState, StateNotes
 
-RESULTS = Path(__file__).parent / "results"
-MODEL = Path("/work/speech-data/wiki/run")
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks/results"
 STRETCH = 512  # tokens of a document that is merged, and of what is scored after it
 BEGINNING = 64  # tokens of an article that its examples are chosen by
 
@@ -253,7 +253,7 @@ PARTS = {"stream": stream, "articles": articles, "parameters": parameters, "neig
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", choices=list(PARTS))
-    parser.add_argument("--model", type=Path, default=MODEL)
+    parser.add_argument("--model", type=Path, default=ROOT / "build/bench/wiki/run")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--split", choices=("test", "dev"), default="test")
     parser.add_argument("--bytes", type=int, default=100_000, help="of the shorter parts")

@@ -1,9 +1,9 @@
 """Universal predictors measured: text against PPMd and bzip2, speed, programs a second.
 
-    python benchmarks/induction.py text --data ../shared/data [--peer-python VENV/bin/python]
-    python benchmarks/induction.py speed --data ../shared/data
-    python benchmarks/induction.py machine --reference DIR    # a clone of google-deepmind/
-                                                              # neural_networks_solomonoff_induction
+    make bench ARGS='induction text --data ../shared/data [--peer-python VENV/bin/python]'
+    make bench ARGS='induction speed --data ../shared/data'
+    make bench ARGS='induction machine --reference DIR'     a clone of google-deepmind/
+                                                            neural_networks_solomonoff_induction
 
 Each prints JSON. Sizes are those of the coder's bytes without an archive's head, as PPMd's are;
 times are of the processor, on one core. `pyppmd` may live in an environment of its own.
@@ -16,7 +16,7 @@ import importlib.util
 import json
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +118,7 @@ def measure_machine(reference: Path, programs: int) -> dict:
     return found
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("what", choices=["text", "speed", "machine"])
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--largest", type=int, default=1 << 30, help="skip larger files")
     parser.add_argument("--reference", type=Path)
     parser.add_argument("--programs", type=int, default=3000)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     if given.what == "text":
         rows = measure_text(given.data, given.peer_python, given.largest)
         print(json.dumps({"files": len(rows), "ahead": sum(row["ahead"] for row in rows)}))

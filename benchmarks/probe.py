@@ -1,8 +1,8 @@
 """Instruments measured: slots that hold an answer, truncated states, a model that learns online.
 
-    python benchmarks/probe.py slots                 # trains a small model on recall first
-    python benchmarks/probe.py truncate --text FILE [--model DIR] [--states 24,16,8]
-    python benchmarks/probe.py online --text FILE [--bytes 120000]
+    make bench ARGS='probe slots'                    trains a small model on recall first
+    make bench ARGS='probe truncate --text FILE [--model DIR] [--states 24,16,8]'
+    make bench ARGS='probe online --text FILE [--bytes 120000]'
 
 Each prints JSON, and with --out writes it with the date. All are figures of accuracy, which do not
 depend on how busy the machine is.
@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,7 @@ class _Heard:
         return getattr(self.inner, name)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=("slots", "truncate", "online"))
     parser.add_argument("--text", type=Path)
@@ -178,7 +179,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=256)
     parser.add_argument("--task", type=json.loads, help='settings, as in {"pairs": 4}')
     parser.add_argument("--out", type=Path)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     if given.part == "slots":
         found = slots(given.steps, given.examples, given.task)
     elif given.text is None:

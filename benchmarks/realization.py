@@ -1,6 +1,6 @@
 """Realization: identification against nfoursid and statsmodels on the same outputs, and textures.
 
-    python benchmarks/realization.py PEERS_PYTHON [RUNS]
+    make bench ARGS='realization PEERS_PYTHON [RUNS]'
 
 PEERS_PYTHON is the interpreter of an environment with nfoursid and statsmodels (`python -m venv X;
 X/bin/pip install nfoursid statsmodels`); this file runs itself there with the argument `peer`.
@@ -171,6 +171,8 @@ def measure(python: str, runs: int) -> list[dict[str, Any]]:
 
 def main(arguments: list[str]) -> None:
     """Measure and write one result file."""
+    if not arguments:
+        sys.exit(__doc__)
     from solomonic.evals.report import save_report
 
     load = os.getloadavg()
@@ -192,7 +194,5 @@ def main(arguments: list[str]) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["peer"]:
         print(json.dumps(peer(sys.argv[2], sys.argv[3])))
-    elif len(sys.argv) < 2:
-        sys.exit(__doc__)
     else:
         main(sys.argv[1:])

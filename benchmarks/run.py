@@ -34,6 +34,9 @@ NAMES = {
     "memory_store": "the long-term memory at a million items: inserts, queries, recall (minutes)",
     "long_memory": "memory in the step: bits per byte by part; 1,000 facts (--only; half an hour)",
     "adapt": "learning from what is read, neighbours, examples, merged states (--only; 20 minutes)",
+    "probe": "emptied slots, truncated states, learning online (slots, truncate, online)",
+    "induction": "zip against PPMd and bzip2, machines against the Python reference (text, speed)",
+    "realization": "identify against nfoursid and statsmodels (their interpreter first)",
     "language": "bits per byte at equal parameters and tokens (hours; needs ../shared/data)",
 }
 ALIASES = {"peers": "speed", "lattice": "lattice_bytes"}

@@ -6,30 +6,18 @@ WORK holds what `corpus.py` made. A killed run goes on with the same command.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
-from solomonic.layers.config import ModelConfig
 from solomonic.lm.data import DataConfig
 from solomonic.recipes.lm import LmRun, build_task, save_run
-from solomonic.train import TrainConfig, list_checkpoints, train
+from solomonic.train import list_checkpoints, train
 
-# What was best for small models with memory (docs/log.md): one key/value head, no lag, the skip.
-MODEL = ModelConfig(
-    vocab_size=4096,
-    hidden_size=192,
-    num_attention_heads=6,
-    num_key_value_heads=1,
-    pattern="MB",
-    num_hidden_layers=6,
-    window_size=48,
-    eidetic_slots=48,
-    fading_lag=0,
-    fading_skip=True,
-    initializer_range=0.05,
-)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the benchmarks are no package
+from small_lm import MODEL, training
 
 
 def main() -> None:
@@ -45,21 +33,7 @@ def main() -> None:
     )
     given = parser.parse_args()
     torch.set_num_threads(1)
-    settings = TrainConfig(
-        steps=given.steps,
-        max_seconds=60 * given.minutes,
-        batch_size=24,
-        lr=given.lr,
-        min_lr_ratio=0.02,
-        warmup=100,
-        weight_decay=0.05,
-        precision="bfloat16",
-        accumulate=given.processes,
-        processes=given.processes,
-        eval_every=500,
-        save_every=250,
-        log_every=25,
-    )
+    settings = training(given.minutes, 24, given.processes, given.lr, given.steps)
     run = LmRun(model=MODEL, train=settings, length=192, eval_tokens=40_000)
     out = given.out or given.work / "run"
     data = DataConfig(path=str(given.work / "train.jsonl"), valid=str(given.work / "dev.jsonl"))

@@ -10,30 +10,18 @@ killed run goes on with the same command. The model is WORK/run.
 import argparse
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from solomonic.layers.config import ModelConfig
 from solomonic.lm.data import DataConfig
 from solomonic.recipes.lm import LmRun, build_task, save_run
-from solomonic.train import TrainConfig, train
+from solomonic.train import train
 
-# What was best for small models with memory (docs/log.md): one key/value head, no lag, the skip.
-MODEL = ModelConfig(
-    vocab_size=4096,
-    hidden_size=192,
-    num_attention_heads=6,
-    num_key_value_heads=1,
-    pattern="MB",
-    num_hidden_layers=6,
-    window_size=48,
-    eidetic_slots=48,
-    fading_lag=0,
-    fading_skip=True,
-    initializer_range=0.05,
-)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the benchmarks are no package
+from small_lm import MODEL, training
 
 
 def articles(text: str) -> Iterator[str]:
@@ -71,21 +59,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    settings = TrainConfig(
-        steps=1_000_000,
-        max_seconds=60 * given.minutes,
-        batch_size=16,
-        lr=2e-3,
-        min_lr_ratio=0.02,
-        warmup=100,
-        weight_decay=0.05,
-        precision="bfloat16",
-        accumulate=given.processes,
-        processes=given.processes,
-        eval_every=500,
-        save_every=250,
-        log_every=25,
-    )
+    settings = training(given.minutes, 16, given.processes)
     run = LmRun(model=MODEL, train=settings, length=256, eval_tokens=30_000)
     data = DataConfig(
         path=str(corpus(given.shared, given.work)),
