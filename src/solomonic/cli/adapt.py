@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from solomonic.cli import console
+from solomonic.cli.documents import Document, Model, load_model, read_text
+from solomonic.cli.memory_options import opened
 from solomonic.cli.options import Json, Settings
-from solomonic.cli.read import Model, load_model, read_text
 from solomonic.core import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -17,13 +20,11 @@ if TYPE_CHECKING:
 
 
 def adapt(
-    document: Annotated[
-        str, typer.Argument(metavar="DOC", help="Text, Markdown, HTML or PDF; '-' is stdin.")
-    ],
+    document: Document,
     save: Annotated[Path, typer.Option(metavar="DELTA", help="File of the changes.")],
     model: Model = None,
     memory: Annotated[
-        Path | None, typer.Option(metavar="STORE", help="Learn from its nearest chunks first.")
+        str | None, typer.Option(metavar="STORE", help="Learn from its nearest chunks first.")
     ] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop learning after so long.")] = None,
     over: Annotated[
@@ -43,30 +44,26 @@ def adapt(
     """
     from solomonic.lm.adapt import Delta, adapt
 
-    name, text, digest = read_text(document)
+    given = read_text(document)
+    config = config_of(settings, methods)
     found, tokenizer, _ = load_model(model)
     for path in over or ():
         Delta.load(path).apply(found)
-    store = _open(memory)
-    try:
+    with contextlib.ExitStack() as opening:
         result = adapt(
-            found, text,
-            tokenizer=tokenizer, memory=store, budget_seconds=seconds,
-            config=config_of(settings, methods),
+            found, given.text,
+            tokenizer=tokenizer, budget_seconds=seconds, config=config,
+            memory=opening.enter_context(opened(memory, read_only=True)) if memory else None,
         )  # fmt: skip
-    finally:
-        if store is not None:
-            store.close()
     if result.delta is None:
-        raise DataError("there was no time for a single step; give more --seconds.")
-    notes = {"document": name, "sha256": digest} | dict(result.delta.notes)
-    delta = Delta(
-        fingerprint=result.delta.fingerprint,
-        changes=result.delta.changes,
-        over=result.delta.over,
-        notes=notes,
-    )
-    delta.save(save)
+        raise DataError(
+            "no step was made: examples change no weights, neighbours none where nothing is found; "
+            "add dynamic to --methods."
+            if result.finished
+            else "there was no time for a single step; give more --seconds."
+        )
+    notes = {"document": given.name, "sha256": given.sha256, **result.delta.notes}
+    dataclasses.replace(result.delta, notes=notes).save(save)
     _report(result, save, json)
 
 
@@ -85,16 +82,6 @@ def config_of(settings: list[str] | None, methods: str | None) -> AdaptConfig:
         return AdaptConfig.from_json(record)
     except TypeError as error:
         raise ConfigError(f"--set has a value of the wrong kind ({error}).") from error
-
-
-def _open(path: Path | None) -> Any:
-    if path is None:
-        return None
-    from solomonic.memory import Memory
-
-    if not path.exists():
-        raise DataError(f"there is no memory at {path}; make one with `solomonic memory add`.")
-    return Memory.open(path, read_only=True)
 
 
 def _report(result: AdaptResult, save: Path, json: bool) -> None:

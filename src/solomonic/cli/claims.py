@@ -20,7 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Store = Annotated[Path, typer.Argument(metavar="STORE", help="File of the memory.")]
+Store = Annotated[str, typer.Argument(metavar="STORE", help="File of the memory.")]
 Subject = Annotated[str, typer.Argument(metavar="SUBJECT")]
 Predicate = Annotated[str, typer.Argument(metavar="PREDICATE")]
 Object = Annotated[str, typer.Argument(metavar="OBJECT", help="Its value, as '8.85 km'.")]

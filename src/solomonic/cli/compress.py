@@ -32,7 +32,9 @@ _BY_CLOCK = ("steps", "max_seconds")  # what of them a resumed run may change
 _Model = Annotated[
     Path,
     typer.Argument(
-        metavar="MODEL", help="Folder of a speech or language model.", show_default=False
+        metavar="MODEL",
+        help="Folder or device file of a speech or language model.",
+        show_default=False,
     ),
 ]
 _Sparsity = Annotated[float | None, typer.Option(help="Share of the weights that become zero.")]
@@ -85,7 +87,7 @@ def compress(
     if sparsity and pattern is None:
         given["pattern"] = "vec16"
     given |= console.parse_settings(settings or [])
-    _check_options(out, data, calibrate, steps, minutes, resume)
+    _check_options(model, out, data, calibrate, steps, minutes, resume)
     folder = _beside(out, run)
     if _is_language_model(model):
         from solomonic.cli.compress_language import compress_language
@@ -140,23 +142,20 @@ def compress_by_training(
     return small, matrices, result
 
 
-def _is_language_model(folder: Path) -> bool:
-    """Whether its config.json says so; what is wrong with a folder, the loaders say."""
-    from json import loads
+def _is_language_model(model: Path) -> bool:
+    from solomonic.cli.inspect_device import model_type
+    from solomonic.lm import device_file, pretrained
 
-    from solomonic.lm.pretrained import MODEL_TYPE
-
-    try:
-        record = loads((folder / "config.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(record, dict) and record.get("model_type") == MODEL_TYPE
+    return model_type(model) in (device_file.MODEL_TYPE, pretrained.MODEL_TYPE)
 
 
 def _load(model: Path) -> SpeechModel:
+    from solomonic.speech.device_file import layer_settings
     from solomonic.speech.pretrained import load_speech_model
 
-    return load_speech_model(model)
+    whole = load_speech_model(model)
+    layer_settings(whole.transducer.config)  # what no file can hold is said before any work
+    return whole
 
 
 def _data(data: list[str], dev: list[str] | None, noise: str | None) -> AsrData:
@@ -199,6 +198,7 @@ def _at_once(
 
 
 def _check_options(
+    model: Path,
     out: Path,
     data: list[str] | None,
     calibrate: bool,
@@ -207,6 +207,11 @@ def _check_options(
     resume: bool,
 ) -> None:
     """Options that mean nothing together are refused, not ignored."""
+    if not model.exists():
+        raise CheckpointError(
+            f"there is no model at {model}; give the --out of `solomonic train asr` or `train lm`, "
+            "or a device file."
+        )
     if out.is_dir():
         raise ConfigError(f"--out {out} is a folder; give the name of a file, such as m.solo.")
     if calibrate and not data:

@@ -39,13 +39,13 @@ def compress_language(
 ) -> None:
     """Make a language model small; arguments as the command's, `folder` for what is read and the
     run."""
+    from solomonic.lm.any_model import load_any
     from solomonic.lm.device_file import write_device_model
-    from solomonic.lm.pretrained import load_pretrained
     from solomonic.recipes.compress_language import LanguageCompressRun
 
     if noise is not None:
         raise ConfigError(f"{source} is a language model, which hears no noise; leave it out.")
-    model, tokenizer = load_pretrained(source)
+    model, tokenizer, _ = load_any(source)
     result = None
     if not data or calibrate:
         run = LanguageCompressRun().changed(given)

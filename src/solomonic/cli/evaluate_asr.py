@@ -10,11 +10,13 @@ import typer
 
 from solomonic.cli import console, speech
 from solomonic.cli.options import Device, Json
+from solomonic.core import ConfigError
 
 if TYPE_CHECKING:
     from solomonic.evals.asr_report import AsrReport, Decoded
 
 _PAUSE = 10.0  # seconds between lines of progress
+_FEW = 4  # sets that are shown as columns: as rows they would be too wide for most terminals
 
 
 def asr(
@@ -43,13 +45,14 @@ def asr(
     verbose: speech.Verbose = False,
     json: Json = False,
 ) -> None:
-    """Measure a recogniser on recordings with texts, each set in a row of the tables.
+    """Measure a recogniser on recordings with texts, each set by itself.
 
     Ctrl-C ends it with the figures of what was done.
     """
     from solomonic.evals.asr import AsrConfig, evaluate
     from solomonic.evals.asr_report import save_report
 
+    _check_out(out)
     config = AsrConfig(greedy=greedy, endpointing=not no_endpoint, tail=tail)
     recognizer = speech.open_recognizer(model, device, beam=beam)
     words = speech.personal(recognizer, bias, classes, carrier)
@@ -66,12 +69,12 @@ def asr(
         progress=Progress(),
     )
     about: dict[str, Any] = {"engine": engine, "split": split, "settings": config.to_json()}
-    if out is not None:
-        save_report(report, out, about)
     if json:
         console.emit({**about, **report.to_json(recordings=False)})
     else:
         _show(report)
+    if out is not None:  # last: a full disk must not cost the figures
+        save_report(report, out, about)
     _end(report)
 
 
@@ -88,12 +91,25 @@ class Progress:
             console.say(f"{done:,} of {total:,} recordings: {found.source}, {found.hypothesis!r}")
 
 
+def _check_out(out: Path | None) -> None:
+    """Refuse what cannot be a report before recordings are decoded for an hour."""
+    if out is None:
+        return
+    if out.suffix.lower() not in (".html", ".htm", ".json"):
+        raise ConfigError(f"a report cannot be written as '{out}'; end the name in .html or .json.")
+    if out.is_dir():
+        raise ConfigError(f"--out {out} is a folder; give the name of a file in it.")
+
+
 def _show(report: AsrReport) -> None:
     for title, text in report.tables():
         lines = [
             [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()
         ]
-        console.table(title, lines[0], lines[2:])
+        columns, rows = lines[0], lines[2:]
+        if len(rows) <= _FEW and len(columns) > len(rows) + 1:
+            columns, *rows = ([cells[i] for cells in (columns, *rows)] for i in range(len(columns)))
+        console.table(title, columns, rows)
 
 
 def _end(report: AsrReport) -> None:

@@ -6,11 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from solomonic.cli import console
-from solomonic.cli.options import Checkpoint, Json, Seed
+from solomonic.cli.options import Json, Seed
+from solomonic.cli.probe import Model
 
 
 def needles(
-    directory: Checkpoint,
+    directory: Model,
     sets: Annotated[
         Path, typer.Option(help="Folder that holds text_needles and text_babi.", show_default=False)
     ],
@@ -43,7 +44,7 @@ def needles(
     from solomonic.evals import needles as evals
     from solomonic.evals.needles_plot import draw
     from solomonic.evals.output import write_one
-    from solomonic.lm.pretrained import load_pretrained
+    from solomonic.lm.any_model import load_any
 
     config = evals.NeedlesConfig(
         lengths=tuple(console.parse_numbers(lengths, "--lengths")),
@@ -52,7 +53,7 @@ def needles(
         memories=tuple(name.strip() for name in memory.split(",")),
         seed=seed,
     )
-    model, tokenizer = load_pretrained(directory)
+    model, tokenizer, _ = load_any(directory)
     asked = evals.run_needles(model, tokenizer, sets, haystack, config, console.say)
     found = evals.summarise(asked)
     if plot is not None:

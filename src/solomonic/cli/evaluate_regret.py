@@ -7,11 +7,15 @@ import typer
 
 from solomonic.cli import console
 from solomonic.cli.options import Json, Seed
+from solomonic.core import ConfigError
 
 
 def regret(
     directory: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="A trained language model to compare.")
+        str | None,
+        typer.Argument(
+            metavar="[DIR]", help="A language model to compare: a folder or a device file."
+        ),
     ] = None,
     sources: Annotated[
         str,
@@ -39,11 +43,13 @@ def regret(
     config = evals.RegretConfig(
         sources=tuple(choose(sources)), length=length, sequences=sequences, seed=seed
     )
+    if untrained and directory is None:
+        raise ConfigError("--untrained is a model like DIR; give the DIR of a trained one.")
     model = tokenizer = None
     if directory is not None:
-        from solomonic.lm.pretrained import load_pretrained
+        from solomonic.lm.any_model import load_any
 
-        model, tokenizer = load_pretrained(directory)
+        model, tokenizer, _ = load_any(directory)
     curves = evals.regret(evals.contenders(model, tokenizer, untrained), config)
     if plot is not None:
         evals.plot_regret(curves, plot)

@@ -15,6 +15,7 @@ from solomonic.core import ConfigError, require, write_whole
 app = typer.Typer(help="Make training data.", no_args_is_help=True)
 
 _MOST = 36  # symbols that have a digit
+_SETTINGS = ".universal.json"  # hidden: no training reads it
 
 
 @app.callback()
@@ -36,7 +37,7 @@ def universal(
     """Outputs of programs drawn from the universal prior, as JSONL that `train lm --data` reads.
 
     A record is {"text": "0110..."}, a digit a symbol. Shards that are there are kept, so a killed
-    run goes on with the same command; equal seeds give equal shards.
+    run goes on with the same command, and another one is refused; equal seeds give equal shards.
     """
     require(
         count >= 1 and shard >= 1 and length >= 1, "--count, --shard and --length are at least 1."
@@ -45,6 +46,11 @@ def universal(
         raise ConfigError(f"--alphabet {alphabet} must be from 2 to {_MOST}.")
     if out.is_file():
         raise ConfigError(f"--out {out} is a file; give a folder.")
+    settings = {
+        "count": count, "length": length, "alphabet": alphabet, "cells": cells, "shard": shard,
+        "seed": seed,
+    }  # fmt: skip
+    _same_run(out / _SETTINGS, settings)
     files = -(-count // shard)
     made = 0
     for index in range(files):
@@ -59,6 +65,24 @@ def universal(
         console.emit(record)
     else:
         console.say(f"Try: solomonic train lm --data {out} --out model --minutes 10")
+
+
+def _same_run(file: Path, settings: dict[str, int]) -> None:
+    """Keep the settings of a folder's shards; what is there must have been made with the same.
+
+    Raises:
+        ConfigError: the folder holds shards of other settings.
+        StorageError: it cannot be written.
+    """
+    if file.exists():
+        for name, value in json_form.loads(file.read_bytes()).items():
+            if settings.get(name) != value:
+                raise ConfigError(
+                    f"{file.parent} holds sequences of another run (--{name} {value}, not "
+                    f"{settings.get(name)}); choose another --out."
+                )
+    else:
+        write_whole(file, json_form.dumps(settings).encode())
 
 
 def _shard(count: int, length: int, alphabet: int, cells: int, seed: int) -> bytes:

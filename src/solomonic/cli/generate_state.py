@@ -82,7 +82,7 @@ def open_session(
         ConfigError: neither a model nor a state that names one.
         CheckpointError: something is damaged, or does not belong together.
     """
-    from solomonic.cli.read import load_model
+    from solomonic.cli.documents import load_model
     from solomonic.lm.adapt.delta import Delta
     from solomonic.lm.state_files import load_state
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from solomonic.cli import console
-from solomonic.cli.options import Checkpoint, Json
+from solomonic.cli.options import Json
+from solomonic.core import CheckpointError
 
 if TYPE_CHECKING:
     from solomonic.layers import ModelConfig
@@ -34,21 +38,38 @@ _SHOWN = ("hidden_size", "num_attention_heads", "intermediate_size", "window_siz
           "transition", "position", "vocab_size")  # fmt: skip
 
 
-def inspect(directory: Checkpoint, json: Json = False) -> None:
+def inspect(
+    directory: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL",
+            help="Folder of a language model, a device file, or a file of states.",
+            show_default=False,
+        ),
+    ],
+    json: Json = False,
+) -> None:
     """Show a model's parameters by part, its state, its layers, and which kernels run.
 
     Of a device file (model.solo): its bytes by matrix. Of a state file or a delta: what it says.
     """
-    if directory.is_file():
-        from solomonic.cli.inspect_state import inspect_checked
-
-        if inspect_checked(directory, json):
-            return None
-        from solomonic.cli.inspect_device import inspect_device
-
-        return inspect_device(directory, json)
+    from solomonic.cli.inspect_device import RECOGNISER, inspect_device, model_type
+    from solomonic.cli.inspect_state import inspect_checked
     from solomonic.lm.pretrained import load_pretrained
 
+    if directory.is_file():
+        return None if inspect_checked(directory, json) else inspect_device(directory, json)
+    if not directory.exists():
+        raise CheckpointError(
+            f"there is nothing at {directory}; give a model's folder, a device file (.solo) or a "
+            "file of states."
+        )
+    if model_type(directory) == RECOGNISER:
+        file = shlex.quote(f"{directory.name}.solo")
+        raise CheckpointError(
+            f"{directory} is a recogniser's folder; make its device file and inspect that: "
+            f"solomonic compress {shlex.quote(str(directory))} --bits 8 -o {file}"
+        )
     model, tokenizer = load_pretrained(directory)
     record = describe(model, directory) | {
         "tokenizer": {"kind": type(tokenizer).__name__, "vocab_size": tokenizer.vocab_size}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from solomonic.cli import console
-from solomonic.core import ConfigError
+from solomonic.core import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from solomonic.compress.pack import PackInfo
@@ -21,6 +22,20 @@ _RARE = ("context.", "end.")  # read for personal words and at possible ends, no
 def short_name(tensor: str) -> str:
     """A tensor's name for a table: without what they all begin or end with."""
     return tensor.removeprefix("transducer.").removesuffix(".weight")
+
+
+def model_type(place: Path) -> str | None:
+    """What a device file or a folder's config.json says it holds; None where neither says
+    anything, and whoever loads it says what is wrong."""
+    from solomonic.compress.pack import read_pack
+
+    try:
+        if place.is_file():
+            return read_pack(place).config.get("model.type")
+        record = loads((place / "config.json").read_text("utf-8"))
+    except (CheckpointError, OSError, ValueError):
+        return None
+    return record.get("model_type") if isinstance(record, dict) else None
 
 
 def inspect_device(path: Path, json: bool) -> None:

@@ -44,7 +44,7 @@ def read_embedder(lm: str) -> Embedder:
     """The model that `--lm` names."""
     from solomonic.lm.embed import load_embedder
 
-    return load_embedder(None if lm == "shipped" else lm)
+    return load_embedder(lm)
 
 
 def moment(date: str | None, option: str) -> float | None:

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from solomonic.cli import console
+from solomonic.cli.documents import Document, Model, load_model, read_text
 from solomonic.cli.options import Json
-from solomonic.core import DataError
 
 if TYPE_CHECKING:
-    from solomonic.lm.model import LanguageModel
     from solomonic.lm.reading import Reading
-    from solomonic.text import Tokenizer
-
-Model = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="Folder or device file of a model; by default the small one that comes with us.",
-    ),
-]
 
 
 def read(
-    document: Annotated[
-        str, typer.Argument(metavar="DOC", help="Text, Markdown, HTML or PDF; '-' is stdin.")
-    ],
+    document: Document,
     save: Annotated[Path, typer.Option(metavar="S", help="State file to write.")],
     model: Model = None,
     load: Annotated[
@@ -46,50 +34,34 @@ def read(
     Ctrl-C keeps what has been read; the same command then goes on from there. Afterwards:
     `solomonic generate --load S`, `solomonic merge A B -o C`, `solomonic inspect S`.
     """
-    from solomonic.lm.state_files import inspect_state, load_state
+    import torch
 
-    name, text, digest = read_text(document)
+    from solomonic.lm import state_files
+    from solomonic.lm.reading import Reading
+
+    given = read_text(document)
     found, tokenizer, place = load_model(model)
-    start = None if load is None else load_state(load, found, tokenizer)
-    ids = tokenizer.encode(text)
+    start = None if load is None else state_files.load_state(load, found, tokenizer)
     # A document that follows another begins behind the other's last token.
-    ids = [*(start.notes.unread if start else ()), tokenizer.eos_id, *ids]
-    reading = _reading(found, tokenizer, ids, save, (name, digest, place), start, every, overwrite)
+    unread = start.notes.unread if start else ()
+    tokens = [*unread, tokenizer.eos_id, *tokenizer.encode(given.text)]
+    told = state_files.Document(name=given.name, tokens=len(tokens), read=0, digest=given.sha256)
+    engine = f"torch {torch.__version__} on {found.device}"
+    notes = state_files.StateNotes(documents=(told,), model=place, engine=engine)
+    reading = Reading(
+        found, tokens, save, notes,
+        tokenizer=tokenizer, start=start, every=every, replace=overwrite,
+    )  # fmt: skip
     already = reading.finished
     interrupted = _run(reading, show=not json)
-    record = inspect_state(save) | {"resumed": reading.resumed, "complete": reading.finished}
     if json:
-        console.emit(record)
+        about = {"resumed": reading.resumed, "complete": reading.finished}
+        console.emit(state_files.inspect_state(save) | about)
     elif already:
-        console.say(f"{save} has read all of {name}; nothing was left to do.")
+        console.say(f"{save} has read all of {given.name}; nothing was left to do.")
     if interrupted:
         console.say(f"interrupted: {save} keeps what was read; the same command goes on.")
         raise typer.Exit(130)
-
-
-def _reading(
-    model: LanguageModel,
-    tokenizer: Tokenizer,
-    tokens: list[int],
-    save: Path,
-    names: tuple[str, str, str],
-    start: Any,
-    every: float,
-    overwrite: bool,
-) -> Reading:
-    import torch
-
-    from solomonic.lm.reading import Reading
-    from solomonic.lm.state_files import Document, StateNotes
-
-    name, digest, place = names
-    document = Document(name=name, tokens=len(tokens), read=0, digest=digest)
-    engine = f"torch {torch.__version__} on {model.device}"
-    notes = StateNotes(documents=(document,), model=place, engine=engine)
-    return Reading(
-        model, tokens, save, notes,
-        tokenizer=tokenizer, start=start, every=every, replace=overwrite,
-    )  # fmt: skip
 
 
 def _run(reading: Reading, show: bool) -> bool:
@@ -120,36 +92,3 @@ def _run(reading: Reading, show: bool) -> bool:
             f"{progress.read:,} tokens read{before}, {speed:,.0f} a second; {reading.path}: {size}"
         )
     return False
-
-
-def read_text(document: str) -> tuple[str, str, str]:
-    """Name, text and SHA-256 of a document.
-
-    Raises:
-        DataError: missing, empty, binary, or broken.
-    """
-    from solomonic.memory.documents import open_document, read_document
-
-    place = sys.stdin.buffer.read() if document == "-" else Path(document)
-    opened = open_document(place)
-    text = read_document(opened)
-    if not text.strip():
-        raise DataError(f"{opened.source} holds no text; give a document with some.")
-    return opened.source, text, opened.sha256
-
-
-def load_model(place: Path | None) -> tuple[LanguageModel, Tokenizer, str]:
-    """A model in PyTorch, its tokenizer, and its absolute path.
-
-    A device file's weights are multiplied out to float32: same model, more memory.
-
-    Raises:
-        CheckpointError: nothing there, or damaged.
-    """
-    from solomonic.lm.device_file import read_device_model
-    from solomonic.lm.pretrained import load_pretrained
-    from solomonic.lm.shipped import ASSISTANT
-
-    place = ASSISTANT if place is None else place
-    model, tokenizer = (read_device_model if place.is_file() else load_pretrained)(place)
-    return model, tokenizer, str(place.resolve())

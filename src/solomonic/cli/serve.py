@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
 import ssl
 from pathlib import Path
@@ -27,6 +28,9 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(users_app, name="users")
 
 NONE = "none"
+NEEDED = ("fastapi", "httptools", "prometheus_client", "python_multipart", "sqlalchemy", "uvicorn",
+          "websockets")  # fmt: skip
+"""What `solomonic[serve]` brings; without some of them the server would start and lack a part."""
 StoreUrl = Annotated[
     str,
     typer.Option(metavar="FILE|URL", help="Where users and keys are kept (default: in memory)."),
@@ -152,7 +156,10 @@ def describe(services: Services) -> list[str]:
     lines.append("  language   none" if lm is None else f"  language   {lm.name}: {lm.engine}")
     if reranker is not None:
         scale = reranker.config.lm_scale
-        lines.append(f"  reranking  of lattices, the language model counting {scale:g}")
+        lines.append(
+            f"  reranking  of lattices, the language model counting {scale:.2g}; weights "
+            f"{reranker.origin}"
+        )
     kept = config.store.rpartition("@")[2] if config.store else "memory, and gone when it ends"
     lines.append(f"  store      {kept}")
     lines.append(
@@ -239,16 +246,14 @@ def _path(asr: str | None) -> str | None:
 
 def check_installed() -> None:
     """What `solomonic[serve]` brings is here; else one sentence."""
-    try:
-        import fastapi  # noqa: F401
-        import httptools  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(
-            f"serving needs {error.name}, which is not installed; install it with "
-            "`pip install 'solomonic[serve]'`."
-        ) from error
+    for name in NEEDED:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ConfigError(
+                f"serving needs {error.name}, which is not installed; install it with "
+                "`pip install 'solomonic[serve]'`."
+            ) from error
 
 
 def _check_tls(config: ServeConfig) -> None:
@@ -270,7 +275,8 @@ def _check_open(config: ServeConfig, keys: bool) -> None:
     if not (config.loopback or keys or config.allow_anonymous):
         raise ConfigError(
             f"{config.host} is reached from other machines and there are no API keys; make one "
-            "with `solomonic serve keys add NAME`, or say --allow-anonymous."
+            "with `solomonic serve keys add NAME --store FILE` and serve with the same --store, or "
+            "say --allow-anonymous."
         )
 
 

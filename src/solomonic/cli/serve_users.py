@@ -47,7 +47,7 @@ def delete_user(
 ) -> None:
     """Delete every trace of a user: sentences, phrases, the model's state, keys bound to them.
 
-    A running server forgets them with the next request that names them.
+    A running server forgets them within five seconds.
     """
     with closing(_existing(store)) as opened:
         file = _key_file(api_key_file)

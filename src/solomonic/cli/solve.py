@@ -21,13 +21,17 @@ _SHOWN = 60  # characters of a value in the table
 
 def solve(
     tasks: Annotated[Path, typer.Argument(metavar="TASKS", help="Tasks, one JSON object a line.")],
-    store: Annotated[Path, typer.Option(help="Memory of solved tasks; made where it is missing.")],
+    store: Annotated[str, typer.Option(help="Memory of solved tasks; made where it is missing.")],
     budget: Annotated[float, typer.Option(help="Seconds of searching a task, each time.")] = 10.0,
     candidates: Annotated[
         int | None, typer.Option(help="At most so many candidates a task, each time.")
     ] = None,
     lm: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="A trained model that proposes answers.")
+        str | None,
+        typer.Option(
+            metavar="DIR|FILE|shipped",
+            help="A language model that proposes answers: a folder, a device file, or 'shipped'.",
+        ),
     ] = None,
     confidence: Annotated[
         float | None,
@@ -77,12 +81,12 @@ def solve(
         )
 
 
-def _proposer(directory: Path) -> Any:
+def _proposer(lm: str) -> Any:
+    from solomonic.lm.any_model import load_any
     from solomonic.lm.paths import engine
-    from solomonic.lm.pretrained import load_pretrained
     from solomonic.lm.proposer import LanguageModelProposer
 
-    model, tokenizer = load_pretrained(directory)
+    model, tokenizer, _ = load_any(lm)
     chosen, _ = engine(model, "auto")
     if chosen == "native":
         from solomonic.lm.native import NativeModel

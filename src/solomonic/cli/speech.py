@@ -52,6 +52,13 @@ Verbose = Annotated[
     bool, typer.Option("--verbose", help="Name the model, device and kernels on stderr.")
 ]
 
+_PIPE = "pipe raw audio into it, as in `sox a.wav -t s16 -r 16000 -c 1 - | solomonic transcribe -`"
+_MARKS = {
+    b"RIFF": "WAV", b"RF64": "WAV", b"fLaC": "FLAC", b"OggS": "Ogg", b"FORM": "AIFF", b"ID3": "MP3",
+}  # fmt: skip
+"""How files of audio begin."""
+_LONGEST_MARK = max(map(len, _MARKS))
+
 
 def open_recognizer(
     model: Path | None,
@@ -77,7 +84,7 @@ def open_recognizer(
             f"{model} is a file, and this command needs the folder of a model; `transcribe` and "
             "`listen` take device files."
         )
-    _check_search(greedy, beam)
+    _check_search(greedy, beam, nbest)
     given = console.given(beam=beam, nbest=nbest, method="greedy" if greedy else None)
     loaded = load_speech_model(model or SHIPPED, console.choose_device(device))
     return Recognizer(loaded, (loaded.decode or DecodeConfig()).replace(**given))
@@ -112,7 +119,7 @@ def open_any(
         return open_recognizer(model, device, greedy=greedy, beam=beam, nbest=nbest)
     from solomonic.speech.native_recognizer import NativeRecognizer
 
-    _check_search(greedy, beam)
+    _check_search(greedy, beam, nbest)
     if elsewhere:
         raise ConfigError(
             f"a device file runs on the processor, not on --device {device}; leave it out, or give "
@@ -124,9 +131,12 @@ def open_any(
     return recognizer
 
 
-def _check_search(greedy: bool, beam: int | None) -> None:
+def _check_search(greedy: bool, beam: int | None, nbest: int | None) -> None:
     if greedy and beam is not None:
         raise ConfigError("--greedy keeps one hypothesis, so --beam has no meaning; leave one out.")
+    for name, value in console.given(beam=beam, nbest=nbest).items():
+        if value < 1:
+            raise ConfigError(f"{name} = {value} must be at least 1.")
 
 
 def _check_installed() -> None:
@@ -282,22 +292,40 @@ def raw_input(encoding: str) -> Iterator[np.ndarray]:
     """Samples (n,) float32 of the raw audio on standard input, as they come.
 
     Raises:
-        ConfigError: an unknown encoding.
-        DataError: there is nothing, or a sample is not finite.
+        ConfigError: an unknown encoding, or standard input is a keyboard.
+        DataError: there is nothing, a file with a header instead of raw samples, or a sample that
+            is not finite.
     """
     from solomonic.speech.audio import PcmDecoder
 
     decoder = PcmDecoder(encoding)
     source = sys.stdin.buffer
+    if source.isatty():
+        raise ConfigError(f"standard input is the keyboard; {_PIPE}.")
     read = getattr(source, "read1", source.read)  # what is there, not until the buffer is full
-    empty = True
+    start = b""  # of the input, until it is known to be no file
+    started = False
     while data := read(1 << 16):
-        empty = False
+        if not started:
+            data = start = start + data
+            if len(start) < _LONGEST_MARK:
+                continue
+            _refuse_file(start)
+            started = True
         samples = decoder.accept(data)
         if len(samples):
             yield samples
-    if empty:
-        raise DataError(
-            "standard input is empty; pipe raw audio into it, as in "
-            "`sox a.wav -t s16 -r 16000 -c 1 - | solomonic transcribe -`."
-        )
+    if not start:
+        raise DataError(f"standard input is empty; {_PIPE}.")
+    if not started:
+        yield decoder.accept(start)
+
+
+def _refuse_file(start: bytes) -> None:
+    """Refuse a file with a header, which would be heard as noise at the wrong rate."""
+    for mark, kind in _MARKS.items():
+        if start.startswith(mark):
+            raise DataError(
+                f"standard input is a {kind} file, and raw samples are read there; give the path "
+                f"of the file instead, or {_PIPE}."
+            )

@@ -42,6 +42,8 @@ def context(
     source = AsrData(manifests=tuple(data), weights=_weights(weight or []))
     listed = [phrase.text for phrase in read_phrases(phrases)] if phrases else []
     task, _ = build_context_task(run, model, source, out, listed, Features())
+    for reason, number in task.left_out.items():
+        console.say(f"left out: {number:,} {reason}")
     subject: Any = task
     result = train(subject, run.train, out, resume="auto" if resume else False)
     record = {"out": str(out), "steps": result.step, "loss": result.loss, "stopped": result.stopped}
@@ -77,6 +79,7 @@ def endpoint(
 
     speech = load_speech_model(model)
     texts = _sentences(sentences, count, seed)
+    console.make_folder(out)  # not to find out only when all is done that it cannot be written
     spoken = []
     for number, command in enumerate(paused_commands(texts, TRAIN_VOICES, seed), 1):
         spoken.append(command)
@@ -112,9 +115,12 @@ def _sentences(file: Path | None, count: int, seed: int) -> list[str]:
         lines = file.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{file} cannot be read ({error}); give a text file.") from error
-    texts = [text for line in lines if (text := normalise(line)) and is_spoken(text)]
+    said = [text for line in lines if (text := normalise(line))]
+    texts = [text for text in said if is_spoken(text)]
     if not texts:
         raise DataError(f"{file} holds no sentence of words; write one command a line.")
+    if len(texts) < len(said):
+        console.say(f"left out: {len(said) - len(texts):,} with digits or such")
     return texts[:count]
 
 

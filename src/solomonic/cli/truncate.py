@@ -11,13 +11,16 @@ import typer
 from solomonic.cli import console
 from solomonic.cli.options import Device, Json
 from solomonic.cli.probe import Model, Telling, Text, read_text
-from solomonic.core import ConfigError, DataError
+from solomonic.core import ConfigError, DataError, require
 
 if TYPE_CHECKING:
     import torch
 
     from solomonic.lm.model import LanguageModel
     from solomonic.lm.truncate import LayerCut
+
+LEAST = 64
+"""Tokens, half of which choose and half of which measure."""
 
 
 def truncate(
@@ -41,6 +44,7 @@ def truncate(
     from solomonic.lm.truncate import truncate as cut
 
     config = TruncateConfig(states=states)
+    require(tokens >= LEAST, f"--tokens {tokens} is too few to choose by; give {LEAST} or more.")
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise ConfigError(f"{out} is there already; choose another --out.")
     data = read_text(text, 64 * tokens)
@@ -48,8 +52,8 @@ def truncate(
     import torch
 
     ids = torch.tensor([tokenizer.eos_id, *tokenizer.encode(data)][:tokens])
-    if len(ids) < 64:
-        raise DataError(f"{text} has {len(ids)} tokens; give at least 64 to choose by.")
+    if len(ids) < LEAST:
+        raise DataError(f"{text} has {len(ids)} tokens; give at least {LEAST} to choose by.")
     tell = Telling()
     tell("choosing directions", 0.0)
     small, cuts = cut(model, ids, config)

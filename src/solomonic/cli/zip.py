@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from solomonic.induction.archive import Codec
 
 ENDING = ".slz"
+_PAUSE = 10.0  # seconds between lines of progress
+_SLOW_BLOCK = 1 << 14  # bytes of text a block where a byte takes a millisecond
 
 Predictor = Annotated[
     str,
@@ -42,12 +45,14 @@ def zip_file(
 
     Nothing is read twice and memory does not grow with the file.
     """
-    from solomonic.induction.archive import compress
+    from solomonic.induction.archive import BLOCK, compress
 
     target = out or file.with_name(file.name + ENDING)
     _must_not_exist(target)
     with _opened(file) as source, _whole(target) as sink:
-        written = compress(codec_of(predictor), source, sink)
+        told = _Told(source)
+        block = BLOCK if predictor in ("mix", "ctw") else _SLOW_BLOCK
+        written = compress(codec_of(predictor), told, sink, block)
         size = source.tell()
     _tell(file, target, size, written, json)
 
@@ -74,7 +79,7 @@ def unzip_file(
     target = out or file.with_suffix("")
     _must_not_exist(target)
     with _opened(file) as source:
-        reader = ArchiveReader(source)
+        reader = ArchiveReader(_Told(source))
         codec = codec_of(predictor or reader.name)
         reader.check(codec)
         size = 0
@@ -108,6 +113,20 @@ def codec_of(name: str) -> Codec:
         raise ConfigError(f"there is no predictor '{name}'; use mix, ctw, bmojo+mix or lm:DIR.")
     made = kinds[name]()
     return ByteCodec(name, made, made.identity())
+
+
+class _Told:
+    """A file whose reader says on standard error, now and then, how much of it is done."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._size = file, os.fstat(file.fileno()).st_size
+        self._last = time.monotonic()
+
+    def read(self, size: int, /) -> bytes:
+        if (now := time.monotonic()) - self._last >= _PAUSE:  # all that was read before is done
+            self._last = now
+            console.say(f"{self._file.tell():,} of {self._size:,} bytes")
+        return self._file.read(size)
 
 
 def _must_not_exist(target: Path) -> None:

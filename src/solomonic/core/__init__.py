@@ -2,6 +2,8 @@
 
 from solomonic.core.config import Config as Config
 from solomonic.core.config import require as require
+from solomonic.core.config import require_least as require_least
+from solomonic.core.config import require_one_of as require_one_of
 from solomonic.core.errors import CheckpointError as CheckpointError
 from solomonic.core.errors import ConfigError as ConfigError
 from solomonic.core.errors import DataError as DataError

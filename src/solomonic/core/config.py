@@ -5,7 +5,7 @@ A default stands in exactly one place, the dataclass; JSON is only the stored re
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 from solomonic.core.errors import ConfigError
@@ -54,3 +54,17 @@ def require(condition: bool, message: str) -> None:
     """Raise `ConfigError(message)` unless `condition` holds."""
     if not condition:
         raise ConfigError(message)
+
+
+def require_least(config: Config, least: int, *names: str) -> None:
+    """Raise `ConfigError` for the first of the named settings that is below `least`."""
+    said = "not be negative" if least == 0 else f"be at least {least}"
+    for name in names:
+        value = getattr(config, name)
+        require(value >= least, f"{name} = {value} must {said}.")
+
+
+def require_one_of(name: str, value: str, known: Iterable[str]) -> None:
+    """Raise `ConfigError` unless the setting `name` has one of the `known` values."""
+    known = list(known)
+    require(value in known, f"{name} = '{value}' is unknown; use one of {', '.join(known)}.")

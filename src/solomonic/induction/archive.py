@@ -20,6 +20,12 @@ BLOCK = 1 << 18  # bytes of text a block
 _MOST = 1 << 22  # what a reader accepts
 
 
+class Readable(Protocol):
+    """Bytes in order: an open file, or what stands for one."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 class Codec(Protocol):
     """How text becomes symbols of a predictor; see `ByteCodec` and `solomonic.lm.predictor`."""
 
@@ -53,7 +59,7 @@ class ByteCodec:
         return bytes(symbols)
 
 
-def compress(codec: Codec, source: BinaryIO, target: BinaryIO, block: int = BLOCK) -> int:
+def compress(codec: Codec, source: Readable, target: BinaryIO, block: int = BLOCK) -> int:
     """Write the archive of `source`; returns its bytes. The codec's predictor must be new."""
     name = codec.name.encode()[:255]
     head = MAGIC + bytes([VERSION]) + _crc(codec.identity.encode()) + bytes([len(name)]) + name
@@ -75,10 +81,13 @@ class ArchiveReader:
         DataError: at any point: it is no archive, newer, cut short or damaged, with the offset.
     """
 
-    def __init__(self, source: BinaryIO) -> None:
+    def __init__(self, source: Readable) -> None:
         self._source, self.offset = source, 0
         if self._take(4, "its head") != MAGIC:
-            raise DataError("this is no archive of `solomonic zip` (it does not begin with SLMZ).")
+            raise DataError(
+                "this is no archive of `solomonic zip` (it does not begin with SLMZ); give one "
+                "that it wrote."
+            )
         version = self._take(1, "its head")[0]
         if version > VERSION:
             raise DataError(
@@ -90,7 +99,7 @@ class ArchiveReader:
         try:
             self.name = name.decode()
         except UnicodeDecodeError:
-            raise DataError(f"the archive is damaged at byte {self.offset} (its name).") from None
+            raise self._damaged("its name") from None
 
     def check(self, codec: Codec) -> None:
         """Raise `CheckpointError` unless `codec` is the one the archive was made with."""
@@ -109,7 +118,7 @@ class ArchiveReader:
             symbols, length = self._number(), self._number()
             begin = self.offset
             if max(size, symbols, length) > _MOST:
-                raise DataError(f"the archive is damaged at byte {begin}: impossible sizes.")
+                raise self._damaged("impossible sizes")
             wanted, coded = self._take(4, "a block"), self._take(length, "a block")
             data = codec.text(coding.decode(codec.predictor, coded, symbols))
             if len(data) != size or _crc(data) != wanted:
@@ -120,9 +129,12 @@ class ArchiveReader:
             total, count = zlib.crc32(data, total), count + 1
             yield data
         if self._number() != count or self._take(4, "its end") != total.to_bytes(4, "little"):
-            raise DataError(f"the archive is damaged at byte {self.offset}: blocks are missing.")
+            raise self._damaged("blocks are missing")
         if self._source.read(1):
-            raise DataError(f"there is more behind the archive's end at byte {self.offset}.")
+            raise self._damaged("there is more behind its end")
+
+    def _damaged(self, what: str) -> DataError:
+        return DataError(f"the archive is damaged at byte {self.offset}: {what}; get it again.")
 
     def _take(self, size: int, what: str) -> bytes:
         data = self._source.read(size)
@@ -143,7 +155,7 @@ class ArchiveReader:
             if byte < 128:
                 return value
             if shift > 35:
-                raise DataError(f"the archive is damaged at byte {self.offset}: a size.")
+                raise self._damaged("a size")
 
 
 def _crc(data: bytes) -> bytes:

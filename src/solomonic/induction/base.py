@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from solomonic.core import CheckpointError, Predictor, VocabularyError
+from solomonic.core import BitPredictor, CheckpointError, Predictor, VocabularyError
 
 _MAGIC = b"SLMP"
 
@@ -24,6 +24,21 @@ def check_symbol(symbol: int, alphabet: int) -> None:
 def cost(probabilities: np.ndarray, symbol: int) -> float:
     """-log2 of the symbol's probability."""
     return -math.log2(float(probabilities[symbol]))
+
+
+def update_by_bits(predictor: BitPredictor, symbol: int) -> float:
+    """Learn a byte, its highest bit first; returns what it cost in bits.
+
+    Raises:
+        VocabularyError: `symbol` is no byte.
+    """
+    check_symbol(symbol, 256)
+    chance = 1.0
+    for k in range(7, -1, -1):
+        bit, one = (symbol >> k) & 1, predictor.bit()
+        chance *= one if bit else 1 - one
+        predictor.learn(bit)
+    return -math.log2(chance)
 
 
 def bits(predictor: Predictor, symbols: Iterable[int]) -> float:

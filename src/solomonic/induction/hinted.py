@@ -7,7 +7,6 @@ predictions (`mix`).
 
 import base64
 import json
-import math
 from typing import Any, Self
 
 import numpy as np
@@ -47,13 +46,7 @@ class Hinted:
         return self.mixer.predict()
 
     def update(self, symbol: int) -> float:
-        base.check_symbol(symbol, 256)
-        chance = 1.0
-        for k in range(7, -1, -1):
-            bit, one = (symbol >> k) & 1, self.bit()
-            chance *= one if bit else 1 - one
-            self.learn(bit)
-        return -math.log2(chance)
+        return base.update_by_bits(self, symbol)
 
     def bit(self) -> float:
         return self.mixer.bit()

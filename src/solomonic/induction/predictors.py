@@ -7,7 +7,6 @@ Each is a `solomonic.core.Predictor`. `native=False` takes the slow definition, 
 numbers.
 """
 
-import math
 from typing import Any, Self
 
 import numpy as np
@@ -141,13 +140,7 @@ class _Bytes(_Cored):
         return self._core.distribution()
 
     def update(self, symbol: int) -> float:
-        base.check_symbol(symbol, 256)
-        chance = 1.0
-        for k in range(7, -1, -1):
-            bit, one = (symbol >> k) & 1, self.bit()
-            chance *= one if bit else 1 - one
-            self._core.learn(bit)
-        return -math.log2(chance)
+        return base.update_by_bits(self, symbol)
 
     def bit(self) -> float:
         return self._core.bit()

@@ -16,6 +16,9 @@ LAYER_KINDS = {
     "F": "B'MOJO-F: window and fading memory",
     "B": "B'MOJO: window, fading and eidetic memory",
 }
+LATER_SETTINGS = {"ssm_state_rank": None}
+"""Settings that came after the first models, and what models without them mean: where a setting is
+that, files and fingerprints leave it out, so that an old model stays what it was."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solomonic.core import Config, ConfigError, require
+from solomonic.core import Config, ConfigError, require_least, require_one_of
 from solomonic.kernels import Recalled
 from solomonic.layers import BMojo, LayerRecall, ModelConfig
 from solomonic.lm.model import LanguageModel, ModelState
@@ -64,13 +64,9 @@ class AttentionConfig(Config):
     def __post_init__(self) -> None:
         if self.layers is not None:
             object.__setattr__(self, "layers", tuple(self.layers))  # JSON has only lists
-        for name in ("chunk", "period", "query", "top"):
-            require(getattr(self, name) >= 1, f"{name} = {getattr(self, name)} must be at least 1.")
-        require(self.follow >= 0, f"follow = {self.follow} must not be negative.")
-        require(
-            self.search in SEARCH,
-            f"search = '{self.search}' is unknown; use one of {', '.join(SEARCH)}.",
-        )
+        require_least(self, 1, "chunk", "period", "query", "top")
+        require_least(self, 0, "follow")
+        require_one_of("search", self.search, SEARCH)
 
 
 class Entered(NamedTuple):

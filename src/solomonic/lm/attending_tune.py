@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from solomonic.core import Config, DataError, require
+from solomonic.core import Config, DataError, require, require_least
 from solomonic.lm.attending import MemoryAttention
 from solomonic.lm.model import LanguageModel
 from solomonic.text import Tokenizer
@@ -38,8 +38,7 @@ class TuneConfig(Config):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "rows", "length"):
-            require(getattr(self, name) >= 1, f"{name} = {getattr(self, name)} must be at least 1.")
+        require_least(self, 1, "steps", "rows", "length")
         require(0 <= self.facts <= 1, f"facts = {self.facts} must lie in [0, 1].")
 
 

@@ -25,7 +25,7 @@ from solomonic.compress.pack import (
 )
 from solomonic.compress.pack.fill import fill_tensors
 from solomonic.core import CheckpointError, ConfigError, require
-from solomonic.layers.config import ModelConfig
+from solomonic.layers.config import LATER_SETTINGS, ModelConfig
 from solomonic.text import BpeTokenizer, ByteTokenizer, Tokenizer
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ MODEL_TYPE = "solomonic-lm"
 VERSION = 1
 SMALLEST = 1024
 """Weights from which on a matrix is quantised."""
-_LATER = ("ssm_state_rank",)  # settings that came later: absent where they are None
 _CONTROL = 3  # SentencePiece's type of a token that stands for no text
 
 
@@ -71,8 +70,7 @@ def write_device_model(
         )
     tensors = {name: given.get(name, _stored(tensor, bits)) for name, tensor in state.items()}
     config = settings("model", {"type": MODEL_TYPE, "version": VERSION})
-    values = model.config.to_json()
-    config |= settings("lm", {k: v for k, v in values.items() if k not in _LATER or v is not None})
+    config |= settings("lm", model.config.to_json(), LATER_SETTINGS)
     return write_pack(path, Pack(config, tensors, _vocabulary(tokenizer)))
 
 
@@ -97,8 +95,7 @@ def read_device_model(
         )
     try:
         with torch.random.fork_rng(devices=[]):
-            absent = {f"lm.{name}": "null" for name in _LATER}
-            model = LanguageModel(typed(ModelConfig, "lm", absent | dict(pack.config)))
+            model = LanguageModel(typed(ModelConfig, "lm", pack.config, LATER_SETTINGS))
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"{path} describes no possible model: {error}") from error
     fill_tensors(path, _state(model), pack)

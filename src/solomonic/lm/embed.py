@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from solomonic.core import CheckpointError, Config, ConfigError, DataError, require
+from solomonic.lm.any_model import load_any
 from solomonic.lm.model import LanguageModel
 from solomonic.text import Tokenizer
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 METHOD = "mean-of-hidden-states-weighed-by-bits/1"
 """Changes when the same model would give other vectors."""
-DEVICE_FILE = ".solo"
 _STATE = "embedding"  # of a memory: whose vectors it holds
 
 
@@ -123,25 +123,12 @@ class Embedder:
 
 
 def load_embedder(place: str | Path | None = None, device: str = "cpu") -> Embedder:
-    """An embedder by a model's folder or device file; None is the model that comes with the
-    package.
+    """An embedder of a model, named as `any_model.find_model` takes it.
 
     Raises:
         CheckpointError: nothing there, or damaged, foreign, newer.
     """
-    from solomonic.lm.device_file import read_device_model
-    from solomonic.lm.pretrained import load_pretrained
-    from solomonic.lm.shipped import ASSISTANT
-
-    path = ASSISTANT if place is None else Path(place)
-    if not path.exists():
-        raise CheckpointError(
-            f"there is no language model at {path}; give the folder of one (`solomonic train lm "
-            "--out`) or a device file (`solomonic compress`)."
-        )
-    read = read_device_model if path.suffix == DEVICE_FILE else load_pretrained
-    model, tokenizer = read(path, device)
-    return Embedder(model, tokenizer, path.stem if path.suffix == DEVICE_FILE else path.name)
+    return Embedder(*load_any(place, device))
 
 
 def claim_vectors(memory: "Memory", embedder: Embedder) -> None:

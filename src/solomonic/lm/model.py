@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from solomonic.core import ShapeError, VocabularyError
 from solomonic.layers import LayerRecall, Linear, ModelConfig, RMSNorm, Stack, StackState
 from solomonic.layers.checks import check_rows
+from solomonic.layers.config import LATER_SETTINGS
 from solomonic.state import State, field
 
 
@@ -159,7 +160,10 @@ class LanguageModel(nn.Module):
 
     def fingerprint(self) -> str:
         """Identifies configuration and weights; state files of another model are refused by it."""
-        digest = hashlib.sha256(json.dumps(self.config.to_json(), sort_keys=True).encode())
+        said = self.config.to_json()
+        # A setting that came later and is not used leaves a model what it was.
+        said = {k: v for k, v in said.items() if k not in LATER_SETTINGS or v != LATER_SETTINGS[k]}
+        digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
         for name, parameter in sorted(self.named_parameters()):
             digest.update(name.encode())
             digest.update(parameter.detach().to("cpu", torch.float64).numpy().tobytes())

@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from solomonic.core import CheckpointError, Config, require
+from solomonic.core import CheckpointError, Config, require, require_least
 from solomonic.induction import base
 from solomonic.kernels import native
 from solomonic.layers.config import ModelConfig
@@ -58,8 +58,7 @@ class OnlineConfig(Config):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("every", "rows", "length"):
-            require(getattr(self, name) >= 1, f"{name} = {getattr(self, name)} is at least 1.")
+        require_least(self, 1, "every", "rows", "length")
         require(self.lr > 0, f"lr = {self.lr} must be above 0.")
 
     def model(self) -> ModelConfig:

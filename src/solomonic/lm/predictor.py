@@ -156,12 +156,12 @@ class LmCodec:
 
 
 def lm_codec(directory: str | Path) -> LmCodec:
-    """The codec of a trained model's folder.
+    """The codec of a trained model, named as `any_model.find_model` takes it.
 
     Raises:
         CheckpointError: there is no model, or it is damaged.
     """
-    from solomonic.lm.pretrained import load_pretrained
+    from solomonic.lm.any_model import load_any
 
-    model, tokenizer = load_pretrained(directory)
+    model, tokenizer, _ = load_any(directory)
     return LmCodec(f"lm:{directory}", LmPredictor(model, tokenizer.eos_id), tokenizer)

@@ -21,7 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solomonic.core import CheckpointError, Config, ConfigError, DataError, ShapeError, require
+from solomonic.core import (
+    CheckpointError,
+    Config,
+    ConfigError,
+    DataError,
+    ShapeError,
+    require_least,
+)
 from solomonic.layers import ModelConfig
 from solomonic.lm.generate import check_vocabulary
 from solomonic.lm.native import NativeModel
@@ -60,9 +67,8 @@ class RememberConfig(Config):
     """States of stored passages that are kept."""
 
     def __post_init__(self) -> None:
-        for name in ("chunk", "every", "query", "capacity"):
-            require(getattr(self, name) >= 1, f"{name} = {getattr(self, name)} must be 1 or more.")
-        require(self.passages >= 0, f"passages = {self.passages} must not be negative.")
+        require_least(self, 1, "chunk", "every", "query", "capacity")
+        require_least(self, 0, "passages")
 
 
 @dataclasses.dataclass

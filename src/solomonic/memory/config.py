@@ -29,7 +29,7 @@ class MemoryConfig(Config):
     forgetting: Any = "none"
     weight_scale: float = 1.0
     exact_limit: int = 100_000
-    probes: float = 0.5
+    probes: float = 0.4
     candidates: int = 4096
     timeout: float = 5.0
 

@@ -9,6 +9,8 @@ from solomonic.memory.lock import WriterLock
 from solomonic.memory.sqlite import SqliteTruth
 from solomonic.memory.truth import Truth
 
+QUOTES = "quotes"
+"""Name of the derived file that holds a memory's texts sorted (`quotes.kept`)."""
 FORMS = "give a path, ':memory:', or postgresql://USER:PASSWORD@HOST/DATABASE"
 
 
@@ -53,7 +55,11 @@ def open_truth(path: str | Path, dim: int | None, config: MemoryConfig, read_onl
 
 def open_index(truth: Truth, config: MemoryConfig) -> Following:
     """The index of vectors that belongs to these tables."""
-    path = None
-    if isinstance(truth, SqliteTruth) and truth.path is not None:
-        path = truth.path.with_name(f"{truth.path.name}-index")
-    return DerivedIndex(truth, config, path)
+    return DerivedIndex(truth, config, beside(truth, "index"))
+
+
+def beside(truth: Truth, name: str) -> Path | None:
+    """Where a file that is derived from these tables stands; None where they are in no file."""
+    if not isinstance(truth, SqliteTruth) or truth.path is None:
+        return None
+    return truth.path.with_name(f"{truth.path.name}-{name}")

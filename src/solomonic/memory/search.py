@@ -74,12 +74,18 @@ class Searching:
         plain = self.weighing.detector is None and not where
         m = k + 6 if plain else max(4 * k, 64)
         while True:
-            found = candidates(m)
-            rows = self.truth.items([id_ for id_, _ in found], where)
-            hits = self._weighed(rows, dict(found))
-            if len(found) < m or (len(hits) >= k and hits[k - 1].score >= found[-1][1]):
-                return hits[:k]
-            if m >= self.config.candidates:
+            found, hits = candidates(m), []
+            # Reading an item costs more than finding it: most often the first k are the answer.
+            first = min(k, len(found)) if plain else len(found)
+            rows: list[Row] = []
+            for start, end in ((0, first), (first, len(found))):
+                if start == end:
+                    continue
+                rows += self.truth.items([id_ for id_, _ in found[start:end]], where)
+                hits = self._weighed(rows, dict(found))
+                if len(hits) >= k and hits[k - 1].score >= found[end - 1][1]:
+                    return hits[:k]
+            if len(found) < m or m >= self.config.candidates:
                 return hits[:k]
             m = min(4 * m, self.config.candidates)
 

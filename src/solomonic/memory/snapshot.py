@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +66,21 @@ def save(path: Path, snapshot: Snapshot) -> "Pending":
             "lists": len(snapshot.lists),
         }
     ).encode()
+    parts = (
+        MAGIC + len(header).to_bytes(8, "little") + header,
+        snapshot.ids.astype("<i8", copy=False).data.cast("B"),
+        np.ascontiguousarray(snapshot.keys, dtype="<f2").data.cast("B"),
+        snapshot.lists,
+    )
+    return write_parts(path, parts)
+
+
+def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> "Pending":
+    """Write parts and the SHA-256 of them all beside `path`, for the owner's eyes only.
+
+    Raises:
+        StorageError: no space, or no right to write there; nothing is left behind.
+    """
     digest = hashlib.sha256()
     temporary = None
     try:
@@ -73,12 +88,6 @@ def save(path: Path, snapshot: Snapshot) -> "Pending":
             dir=path.parent, prefix=f".{path.name}-unfinished-", delete=False
         ) as file:
             temporary = Path(file.name)
-            parts = (
-                MAGIC + len(header).to_bytes(8, "little") + header,
-                snapshot.ids.astype("<i8", copy=False).data.cast("B"),
-                np.ascontiguousarray(snapshot.keys, dtype="<f2").data.cast("B"),
-                snapshot.lists,
-            )
             for part in parts:
                 for start in range(0, len(part), STEP):
                     piece = part[start : start + STEP]

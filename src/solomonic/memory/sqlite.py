@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import sqlite3
+import unicodedata
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,13 @@ PRAGMAS = (
 )
 WORD = re.compile(r"\w+")
 MOST_WORDS = 64  # of a query
+READ = 30_000
+"""Entries of the index of words that a query reads: BM25 reads every entry of every word it is
+given, and "the" has one for each item, which tells nothing."""
+TERMS = (
+    "CREATE VIRTUAL TABLE IF NOT EXISTS temp.memory_terms"
+    " USING fts5vocab('main', 'memory_words', 'row')"
+)
 
 
 class SqliteTruth(Truth):
@@ -48,6 +56,7 @@ class SqliteTruth(Truth):
         super().__init__(str(path) if path else ":memory:", read_only)
         self.path = path
         self._writing = lock
+        self._frequent: tuple[int, dict[str, int]] = (0, {})  # items then, and items with a word
         with self.explained():
             self._connection = sqlite3.connect(
                 _address(path, read_only),
@@ -113,10 +122,10 @@ class SqliteTruth(Truth):
             return self.execute("PRAGMA data_version").fetchone()[0]
 
     def words(self, query: str, limit: int, where: Filter) -> list[tuple[int, float]]:
-        found = dict.fromkeys(WORD.findall(query))
+        found = list(dict.fromkeys(WORD.findall(query)))[:MOST_WORDS]
         if not found:
             return []
-        match = " OR ".join(f'"{word}"' for word in list(found)[:MOST_WORDS])
+        match = " OR ".join(f'"{word}"' for word in self._telling(found))
         sql = "SELECT rowid, -rank FROM memory_words WHERE memory_words MATCH ?"
         extra, values = where.sql()
         if where:
@@ -125,6 +134,28 @@ class SqliteTruth(Truth):
             (id_, float(rank))
             for id_, rank in self.rows(f"{sql} ORDER BY rank LIMIT ?", [match, *values, limit])
         ]
+
+    def _telling(self, words: list[str]) -> list[str]:
+        """The rarest words, as many as `READ` entries of the index allow, and one at least."""
+        items = int(self.one("SELECT value FROM memory_about WHERE name = 'next'"))
+        if items * len(words) <= READ:
+            return words
+        with self.lock, self.explained():
+            then, known = self._frequent
+            if not then or items > 2 * then:
+                self.execute(TERMS)
+                self._frequent = items, (known := {})
+            for word in words:
+                if word not in known:
+                    sql = "SELECT doc FROM memory_terms WHERE term = ?"
+                    known[word] = (self.execute(sql, [_term(word)]).fetchone() or [0])[0]
+        chosen, entries = [], 0
+        for word in sorted(words, key=known.__getitem__):
+            entries += known[word]
+            if chosen and entries > READ:
+                break
+            chosen.append(word)
+        return chosen
 
     def used_bytes(self) -> int:
         pages, free, size = (
@@ -136,6 +167,7 @@ class SqliteTruth(Truth):
         with self.lock, self.explained():
             self.execute("INSERT INTO memory_words (memory_words) VALUES ('optimize')")
             self.execute("PRAGMA temp_store = FILE")  # all of it: too much for memory
+            self._frequent = 0, {}  # the setting drops every temporary table
             try:
                 self.execute("VACUUM")
             finally:
@@ -172,6 +204,12 @@ class SqliteTruth(Truth):
             finally:
                 if self._writing is not None:
                     self._writing.release()
+
+
+def _term(word: str) -> str:
+    """A word as the index of words has it (`unicode61 remove_diacritics 2`)."""
+    apart = unicodedata.normalize("NFD", word.lower())
+    return "".join(letter for letter in apart if not unicodedata.combining(letter))
 
 
 def _address(path: Path | None, read_only: bool) -> str:

@@ -13,7 +13,7 @@ from solomonic.core import ConfigError, DataError
 from solomonic.memory.config import MemoryConfig
 from solomonic.memory.eviction import Compaction, check_budget, consolidate, evict, merge
 from solomonic.memory.item import Hit, Item, NewItem, NotFoundError, Segment, Vector
-from solomonic.memory.opening import open_index, open_truth
+from solomonic.memory.opening import QUOTES, beside, open_index, open_truth
 from solomonic.memory.rows import item_of, row_of
 from solomonic.memory.schema import COLUMNS
 from solomonic.memory.search import Searching
@@ -194,6 +194,14 @@ class Memory:
         for id_ in ids:
             self._used.pop(id_, None)
         self._index.forgotten(np.array(sorted(ids), dtype=np.int64))
+        self._drop_quotes()
+
+    def _drop_quotes(self) -> None:
+        """Sorted texts could give away one that was forgotten; `quotes` sorts again when asked."""
+        path = self.beside(QUOTES)
+        if path is not None:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
     def observe(self, bits: float) -> None:
         """Tell the change detector what the next symbol cost; moves the stream by one step."""
@@ -346,6 +354,10 @@ class Memory:
             found = self._truth.one("SELECT data FROM memory_state WHERE name = ?", [_state(name)])
             return None if found is None else bytes(found)
 
+    def beside(self, name: str) -> Path | None:
+        """Where the derived file `name` of this memory stands; None where it is in no file."""
+        return beside(self._truth, name)
+
     def __len__(self) -> int:
         with self._truth.lock:
             self._live()
@@ -402,6 +414,7 @@ class Memory:
             if budget is not None:
                 gone = evict(self._truth, self._weighing, budget, self._remove)
             self._index.compacted()
+            self._drop_quotes()
             after = self._truth.used_bytes()
             return Compaction(before, after, copies, tuple(gone), self._truth.count())
 

@@ -19,8 +19,39 @@ from solomonic.realization.matrices import (
 )
 
 
+class Recursion:
+    """What x⁺ = A x + ..., y = C x + ... says by itself, whatever drives it.
+
+    Attributes:
+        A: (n, n), from state to state.
+        C: (m, n), from state to output.
+    """
+
+    A: Array
+    C: Array
+
+    @property
+    def order(self) -> int:
+        """The number of states."""
+        return len(self.A)
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs."""
+        return len(self.C)
+
+    @property
+    def radius(self) -> float:
+        """The spectral radius of A; below one the system is stable, a process stationary."""
+        return spectral_radius(self.A)
+
+    def poles(self) -> np.ndarray:
+        """The eigenvalues of A, largest modulus first."""
+        return sorted_poles(self.A)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class Linear:
+class Linear(Recursion):
     """x⁺ = A x + B u, y = C x + D u, with n states, i inputs and m outputs.
 
     Attributes:
@@ -45,28 +76,9 @@ class Linear:
             object.__setattr__(self, name, value)
 
     @property
-    def order(self) -> int:
-        """The number of states."""
-        return len(self.A)
-
-    @property
     def inputs(self) -> int:
         """The number of inputs."""
         return self.B.shape[1]
-
-    @property
-    def outputs(self) -> int:
-        """The number of outputs."""
-        return len(self.C)
-
-    @property
-    def radius(self) -> float:
-        """The spectral radius of A; below one the system is stable."""
-        return spectral_radius(self.A)
-
-    def poles(self) -> np.ndarray:
-        """The eigenvalues of A, largest modulus first."""
-        return sorted_poles(self.A)
 
     def markov(self, count: int) -> Array:
         """The impulse response (count, m, i): D, CB, CAB, CA²B, ..."""

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from solomonic.core.errors import ShapeError
 from solomonic.realization.errors import UnstableError
-from solomonic.realization.linear import Linear, invertible, sorted_poles
+from solomonic.realization.linear import Linear, Recursion, invertible
 from solomonic.realization.matrices import (
     NOISE_TOLERANCE,
     Array,
@@ -31,7 +31,7 @@ from solomonic.realization.matrices import (
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class StateSpace:
+class StateSpace(Recursion):
     """x⁺ = A x + w, y = mean + C x + v; cov (w, v) = [[Q, S], [Sᵀ, R]]; n states, m outputs.
 
     Attributes:
@@ -72,25 +72,6 @@ class StateSpace:
             values["gain"] = matrix("gain", self.gain, n, m)
         for name, value in values.items():
             object.__setattr__(self, name, value)
-
-    @property
-    def order(self) -> int:
-        """The number of states."""
-        return len(self.A)
-
-    @property
-    def outputs(self) -> int:
-        """The number of outputs."""
-        return len(self.C)
-
-    @property
-    def radius(self) -> float:
-        """The spectral radius of A; below one the process is stationary."""
-        return spectral_radius(self.A)
-
-    def poles(self) -> np.ndarray:
-        """The eigenvalues of A, largest modulus first."""
-        return sorted_poles(self.A)
 
     def noise(self) -> Array:
         """The joint covariance of (w, v), (n + m, n + m)."""

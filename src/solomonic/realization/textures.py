@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike
 
 from solomonic.core.errors import DataError, ShapeError
 from solomonic.realization.errors import NotMinimalError, TooFewSamplesError
-from solomonic.realization.linear import sorted_poles
 from solomonic.realization.matrices import (
     Array,
     as_array,
@@ -61,7 +60,7 @@ class Texture:
 
     def poles(self) -> np.ndarray:
         """Eigenvalues of the dynamics."""
-        return sorted_poles(self.dynamics.A)
+        return self.dynamics.poles()
 
     def frames(self, coordinates: ArrayLike) -> Array:
         """Coordinates (T, n) as frames (T, *shape)."""

@@ -83,7 +83,7 @@ def build_context_task(
 
     speech = load_speech_model(model)
     settings = speech.transducer.config
-    sets, _ = read_sets(data, 0.0)
+    sets, left_out = read_sets(data, 0.0)
     features = FeatureConfig(bins=settings.bins, shift_ms=settings.shift_ms)
     banks = build_banks(sets, data, out / "data", features, run.copies, progress)
     config = ContextConfig(
@@ -95,4 +95,6 @@ def build_context_task(
         torch.manual_seed(run.train.seed)
         speech.transducer.context = ContextBiasing(config)
     pool = [tuple(speech.pieces.encode(normalise(phrase))) for phrase in phrases]
-    return ContextTask(speech, banks.train, pool=pool, config=run.task), speech
+    task = ContextTask(speech, banks.train, pool=pool, config=run.task)
+    task.left_out = left_out | task.left_out
+    return task, speech

@@ -3,8 +3,8 @@
     app = create_app(ServeConfig(), asr=None, lm=load_lm(), store=open_store(None))
 
 What a request passes on its way in, from the outside: its line in the log (`logs.Watch`), headers
-and origins (`Guard`), the size of its body (`limits.BodyLimit`), the route, and there the client
-(`auth.require_client`).
+and origins (`Guard`), with a body who sends it (`auth.Door`) and how much (`limits.BodyLimit`), the
+route, and there the client (`auth.require_client`).
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from solomonic import __version__
 from solomonic.serve import errors, operations
-from solomonic.serve.auth import Keys
+from solomonic.serve.auth import Door, Keys
 from solomonic.serve.config import ServeConfig
 from solomonic.serve.guard import Guard
 from solomonic.serve.keys import KeyFile, KeySource
@@ -75,6 +75,7 @@ def create_app(
     app.state.services = services
     errors.install(app)
     app.add_middleware(BodyLimit, config=config)
+    app.add_middleware(Door)
     app.add_middleware(Guard, config=config)
     app.add_middleware(Watch, metrics=metrics)  # the last one added is the outermost
     _include_routes(app)

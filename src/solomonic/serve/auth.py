@@ -12,10 +12,13 @@ import time
 
 from fastapi import Request, WebSocket
 from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from solomonic.core import SolomonicError
 from solomonic.serve.config import ServeConfig
-from solomonic.serve.errors import HttpError
+from solomonic.serve.errors import HttpError, as_http
 from solomonic.serve.keys import NAME, KeyFile, KeySource, hash_key
+from solomonic.serve.limits import refuse
 from solomonic.serve.services import Services, services_of
 from solomonic.serve.store.base import KeyRecord
 
@@ -26,6 +29,7 @@ REMEMBERED = 5.0
 PROTOCOL = "solomonic"
 REFUSED = 4401
 """WebSocket close code of those without a valid key."""
+_ADMITTED = "admitted"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,11 +102,40 @@ class Keys:
 async def require_client(request: Request) -> Client:
     """The client of an HTTP request; a dependency: `client = Depends(require_client)`.
 
+    Where the request has a body `Door` has asked already, and is believed.
+
     Raises:
         HttpError: 401 without a valid key, 429 after too many requests, 503 while draining, 403
             for a page of another server, 400 for a user that may not be named.
     """
-    return await _client(request, services_of(request))
+    known = request.scope.get("state", {}).get(_ADMITTED)
+    return known or await _client(request, services_of(request))
+
+
+class Door:
+    """Middleware: who sends a body is asked before any of it is read.
+
+    Routes learn who asks only after their body has been read and parsed; without the door those
+    who have no key could fill memory and disk with bodies.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and _has_body(scope):
+            request = Request(scope)
+            try:
+                client = await _client(request, services_of(request))
+            except SolomonicError as error:
+                return await refuse(as_http(error), receive, send)
+            scope.setdefault("state", {})[_ADMITTED] = client
+        await self.app(scope, receive, send)
+
+
+def _has_body(scope: Scope) -> bool:
+    headers = dict(scope["headers"])
+    return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
 
 
 async def require_client_ws(websocket: WebSocket) -> Client:

@@ -86,9 +86,7 @@ class ServeConfig(Config):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, (int, float)) and not isinstance(value, bool):
-                low = (
-                    0 if field.name in ("port", "requests_per_minute", "max_queue", "grace") else 1
-                )
+                low = 0 if field.name in _MAY_BE_ZERO else 1
                 require(
                     value >= low or (isinstance(value, float) and value > 0),
                     f"{field.name} = {value} must be at least {low}.",

@@ -110,8 +110,13 @@ async def _refuse(_: Request, error: Exception) -> Response:
 
 
 async def _plain(_: Request, error: Exception) -> Response:
-    """Starlette's own: no such route, no such method."""
+    """Starlette's own: no such route, no such method, a body that cannot be kept or read."""
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, OSError):  # a large upload lies in a file without a name
+        return HttpError(
+            503, "storage_unavailable", "the server has no room for the upload now; try again.",
+            retry_after=5,
+        ).response()  # fmt: skip
     known = _CODES.get(error.status_code, "error")
     sentence = {
         404: "there is nothing at this address; /openapi.json lists what there is.",

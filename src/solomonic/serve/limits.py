@@ -4,8 +4,7 @@ import asyncio
 import collections
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -16,6 +15,9 @@ CLIENTS = 10_000
 """Buckets that are remembered; the one that was idle longest is forgotten first."""
 UPLOADS = ("/v1/audio/", "/v1/lattices")
 """Paths whose bodies may have `max_body_bytes`; all others have `max_json_bytes`."""
+
+LINGER = 2.0
+"""Seconds for which the rest of a refused body is thrown away."""
 
 
 class Buckets:
@@ -105,11 +107,11 @@ class BodyLimit:
         most = self.config.max_body_bytes if upload else self.config.max_json_bytes
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if not announced.isdigit() or int(announced) > most:
-            return await _refuse(_too_large(most), scope, receive, send)
+            return await refuse(_too_large(most), receive, send)
         guard = _Guard(receive, send, most, self.config.body_timeout)
         await self.app(scope, guard.receive, guard.send)
         if guard.refused is not None:
-            await _refuse(guard.refused, scope, receive, send)
+            await refuse(guard.refused, receive, send, unread=not guard.complete)
 
 
 class _Guard:
@@ -120,13 +122,13 @@ class _Guard:
         self._receive, self._send = receive, send
         self._left, self._seconds, self._most = most, seconds, most
         self._until: float | None = None
-        self._complete = self._begun = False
+        self.complete = self._begun = False
         self.refused: HttpError | None = None
 
     async def receive(self) -> Message:
         if self.refused is not None:
             return {"type": "http.disconnect"}
-        if self._complete:
+        if self.complete:
             return await self._receive()
         now = asyncio.get_running_loop().time()
         self._until = self._until or now + self._seconds
@@ -137,7 +139,7 @@ class _Guard:
                 HttpError(408, "body_timeout", "the body did not arrive in time; send it faster.")
             )
         self._left -= len(message.get("body", b""))
-        self._complete = not message.get("more_body", False)
+        self.complete = not message.get("more_body", False)
         return self._stop(_too_large(self._most)) if self._left < 0 else message
 
     async def send(self, message: Message) -> None:
@@ -155,7 +157,21 @@ def _too_large(most: int) -> HttpError:
     return HttpError(413, "too_large", f"the body is larger than {most} bytes; send less at once.")
 
 
-async def _refuse(error: HttpError, scope: Scope, receive: Receive, send: Send) -> Any:
+async def refuse(error: HttpError, receive: Receive, send: Send, unread: bool = True) -> None:
+    """Answer a request whose body was not read to its end, and close the connection.
+
+    A connection closed under a client that still sends is reset, and the answer may be lost with
+    it: what comes is thrown away until the body ends, for at most `LINGER` seconds.
+    """
     answer = error.response()
     answer.headers["Connection"] = "close"
-    await answer(scope, receive, send)
+    start = {"type": "http.response.start", "status": answer.status_code}
+    await send(start | {"headers": answer.raw_headers})
+    await send({"type": "http.response.body", "body": answer.body, "more_body": unread})
+    if not unread:
+        return
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER):
+            while (await receive()).get("more_body", False):
+                pass
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

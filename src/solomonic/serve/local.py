@@ -1,8 +1,9 @@
 """Local-only mode: the process may connect to nothing outside this machine.
 
 An audit hook sees every connection that Python code asks for, whichever library does, and cannot be
-taken back. What it forbids raises `ConfigError` in whoever asked. Of the database's C library it
-sees nothing, so a store on another machine is refused before the start (`check`).
+taken back. What it forbids raises `ConfigError` in whoever asked. Of connections that C libraries
+open it sees nothing: the server runs on asyncio's own event loop and not on uvloop
+(`serve.server`), and a store on another machine is refused before the start (`check`).
 """
 
 import sys
@@ -11,7 +12,8 @@ from typing import Any
 from solomonic.core import ConfigError
 from solomonic.serve.config import ServeConfig, is_loopback
 
-_EVENTS = ("socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo")
+_LOOKUPS = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
+_EVENTS = ("socket.connect", "socket.sendto", "socket.sendmsg", *_LOOKUPS)
 _installed = False
 
 
@@ -46,14 +48,14 @@ def forbid_connections() -> None:
 def _watch(event: str, arguments: tuple[Any, ...]) -> None:
     if event not in _EVENTS:
         return
-    where = arguments[0] if event == "socket.getaddrinfo" else arguments[1]
+    where = arguments[0] if event in _LOOKUPS else arguments[1]
     host = where[0] if isinstance(where, tuple) and where else where
     if isinstance(host, bytes):
         host = host.decode("utf-8", errors="replace")
     # No address (a connected socket), a path (a Unix socket) or an empty name stay here.
     if not isinstance(host, str) or host == "" or not isinstance(where, (tuple, str)):
         return
-    if isinstance(where, str) and event != "socket.getaddrinfo":
+    if isinstance(where, str) and event not in _LOOKUPS:
         return
     if not is_loopback(host):
         raise ConfigError("local-only mode: nothing is sent to other machines.")

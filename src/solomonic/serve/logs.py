@@ -21,6 +21,10 @@ FIELDS = ("id", "route", "method", "status", "ms", "client", "part", "count", "c
 """What code may give as `extra`; anything else is left out of the log."""
 
 
+LEAST = {"solomonic": logging.DEBUG, "uvicorn": logging.INFO}
+"""The lowest level of each: at debug uvicorn's WebSockets would write headers and messages."""
+
+
 class JsonFormatter(logging.Formatter):
     """A record as one line of JSON. Of an exception only type and place are shown: messages of
     exceptions may quote what was being worked on."""
@@ -30,16 +34,29 @@ class JsonFormatter(logging.Formatter):
         line: dict[str, Any] = {
             "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
-            "event": record.msg if isinstance(record.msg, str) else type(record.msg).__name__,
+            "event": _event(record),
             "logger": record.name,
         }
-        if record.name.startswith("uvicorn"):
-            line["event"] = record.getMessage()
         line |= {name: getattr(record, name) for name in FIELDS if hasattr(record, name)}
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = record.exc_info[0].__name__
             line["where"] = _places(record.exc_info[2])
         return json.dumps(line, default=str)
+
+
+def _event(record: logging.LogRecord) -> str:
+    """What happened, in words of ours or uvicorn's; others may quote what they worked on."""
+    if record.name.startswith("uvicorn"):
+        return record.getMessage()
+    if record.name.startswith("solomonic"):
+        return record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+    return f"{record.levelname.lower()} of a library"
+
+
+def _has_no_address(record: logging.LogRecord) -> bool:
+    """False for uvicorn's lines about WebSockets: they have the address with its query, in which a
+    key may stand. Each connection has a line of `Watch`."""
+    return not (record.name.startswith("uvicorn") and '"WebSocket %s"' in str(record.msg))
 
 
 def _places(trace: Any) -> list[str]:
@@ -58,10 +75,14 @@ def configure(level: str = "info", stream: TextIO | None = None) -> logging.Hand
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter())
-    for name in ("solomonic", "uvicorn"):
+    handler.addFilter(_has_no_address)
+    for name, least in LEAST.items():
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
-        logger.setLevel(level.upper())
+        logger.setLevel(max(logging.getLevelNamesMapping()[level.upper()], least))
+    root = logging.getLogger()  # of all libraries; one handler of ours, whoever asked before
+    others = [one for one in root.handlers if not isinstance(one.formatter, JsonFormatter)]
+    root.handlers = [*others, handler]
     # One line a request is ours; uvicorn's has the address with its query.
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("websockets").setLevel("CRITICAL")

@@ -50,6 +50,8 @@ async def ready(request: Request) -> Ready:
         ) from None
     if services.engine is not None and not services.engine.alive:
         raise HttpError(503, "engine_failed", "the language model's worker has ended; restart.")
+    if services.speech is not None and not services.speech.alive:
+        raise HttpError(503, "engine_failed", "the recogniser's worker has ended; restart.")
     return Ready(status="ready")
 
 

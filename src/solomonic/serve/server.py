@@ -74,6 +74,8 @@ def make_server(app: FastAPI, config: ServeConfig) -> Server:
         app,
         host=config.host,
         port=config.port,
+        # What uvloop connects to, the audit hook of `serve.local` does not see.
+        loop="asyncio" if config.local_only else "auto",
         http=patient,
         log_config=None,
         access_log=False,

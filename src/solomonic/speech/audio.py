@@ -230,8 +230,12 @@ def microphone(
             callback=arrived,
         )
         stream.start()
-    except sounddevice.PortAudioError as error:
-        raise ConfigError(f"cannot open the microphone ({error}); give another device.") from error
+    except (sounddevice.PortAudioError, ValueError) as error:  # ValueError: no such name
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"cannot open the microphone ({reason}); give another device (`python -m sounddevice` "
+            "lists them), or pipe raw audio into `solomonic listen --stdin`."
+        ) from error
     try:
         while True:
             yield blocks.get()

@@ -78,6 +78,9 @@ class ContextTask:
         speech: a recogniser whose transducer has a `context`; all else in it is frozen here.
         pool: phrases, in pieces, to fill lists with besides those of other utterances.
 
+    Attributes:
+        left_out: how many utterances are not trained on, by the reason.
+
     Raises:
         ConfigError: the transducer has no `context`.
         DataError: no utterance is short enough.
@@ -108,13 +111,18 @@ class ContextTask:
         limit = int(self.config.longest_seconds * 1000 / settings.shift_ms)
         padding = int((self.online.lead_ms + self.online.tail_ms) / settings.shift_ms)
         self._items, lengths, weights = [], [], []
+        self.left_out: dict[str, int] = {}
         self._labels = [[speech.pieces.encode(text) for text in bank.texts] for bank, _ in banks]
         for number, (bank, weight) in enumerate(banks):
             for index, length in enumerate(bank.lengths):
-                if length <= limit and self._labels[number][index]:
-                    self._items.append((number, index))
-                    lengths.append(int(length) + padding)
-                    weights.append(weight)
+                if length > limit or not self._labels[number][index]:
+                    long = f"longer than {self.config.longest_seconds:g} s"
+                    fault = long if length > limit else "without words"
+                    self.left_out[fault] = self.left_out.get(fault, 0) + 1
+                    continue
+                self._items.append((number, index))
+                lengths.append(int(length) + padding)
+                weights.append(weight)
         if not lengths:
             raise DataError(
                 f"no utterance is {self.config.longest_seconds:g} s or shorter; set "

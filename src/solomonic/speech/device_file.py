@@ -21,7 +21,7 @@ from solomonic.compress.pack import Pack, Vocabulary, read_pack, settings, typed
 from solomonic.compress.pack.fill import fill_tensors
 from solomonic.compress.pack.pieces import model_of, vocabulary_of
 from solomonic.core import CheckpointError, ConfigError, require
-from solomonic.layers.config import ModelConfig
+from solomonic.layers.config import LATER_SETTINGS
 from solomonic.speech.config import TransducerConfig
 from solomonic.speech.decode import DecodeConfig
 from solomonic.speech.endpoint import EndpointConfig
@@ -81,7 +81,7 @@ def write_device_model(
     context = model.transducer.context
     config = settings("model", {"type": MODEL_TYPE, "version": VERSION})
     config |= settings("transducer", model.transducer.config.to_json())
-    config |= settings("layers", layer_settings(model.transducer.config))
+    config |= settings("layers", layer_settings(model.transducer.config), LATER_SETTINGS)
     config |= settings("features", _features(model.transducer.config).to_json())
     config |= settings("decode", (decode or model.decode or DecodeConfig()).to_json())
     config |= settings("endpoint", (endpoint or EndpointConfig()).to_json())
@@ -106,7 +106,9 @@ def read_device_model(path: str | Path, device: str | torch.device = "cpu") -> S
 
     pack = _read(path)
     try:
-        config = typed(TransducerConfig, "transducer", _ONE_ENCODER | dict(pack.config))
+        # What says nothing of a small branch has one encoder.
+        one_encoder = TransducerConfig.one_encoder()
+        config = typed(TransducerConfig, "transducer", pack.config, one_encoder)
         _check_layers(pack.config, config)
         with torch.random.fork_rng(devices=[]):
             transducer = Transducer(config)
@@ -153,11 +155,9 @@ def read_device_settings(path: str | Path) -> DeviceSettings:
 
 
 def _check_layers(found: Mapping[str, str], config: TransducerConfig) -> None:
-    """A file from before a setting existed has it at its default; what it says must hold here."""
+    """What the file says of the layers must be what they are made with here."""
     said = {k: v for k, v in found.items() if k.startswith("layers.")}
-    wanted = settings("layers", layer_settings(config))
-    defaults = settings("layers", ModelConfig().to_json())
-    if said.keys() - wanted or any(said.get(k, defaults[k]) != v for k, v in wanted.items()):
+    if settings("layers", LATER_SETTINGS) | said != settings("layers", layer_settings(config)):
         raise ConfigError("the encoder's layers were made with settings unknown here.")
 
 
@@ -209,10 +209,6 @@ def device_tensors(
         else:
             found[name] = value.numpy()
     return found
-
-
-# What files do not say, as they hold one encoder.
-_ONE_ENCODER = settings("transducer", TransducerConfig.one_encoder())
 
 
 def _features(config: TransducerConfig) -> FeatureConfig:

@@ -24,6 +24,10 @@ def audio_blocks(
     import soundfile
 
     path = Path(path)
+    if path.is_dir():
+        raise DataError(
+            f"{path} is a folder; give the audio files in it, such as {path / '*.wav'}."
+        )
     if not path.is_file():
         raise DataError(f"there is no recording {path}; give the path of an audio file.")
     read = 0

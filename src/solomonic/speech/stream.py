@@ -69,7 +69,7 @@ class Stream:
         results: of the utterances that are over, in order; of those without words only the last
             is kept. A stream that runs for days may be relieved of them with `results.clear()`.
         observations: set it to a list, and what the end-pointers are told about every block of an
-        utterance is added to it (for measuring and training them); None: not kept.
+            utterance is added to it (for measuring and training them); None: not kept.
     """
 
     def __init__(

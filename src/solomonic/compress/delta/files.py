@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from solomonic.compress.delta.update import Diff, apply_update, diff
-from solomonic.core import CheckpointError, write_whole
+from solomonic.core import CheckpointError, ConfigError, write_whole
 
 
 def diff_files(old: str | Path, new: str | Path, out: str | Path) -> Diff:
@@ -12,9 +12,11 @@ def diff_files(old: str | Path, new: str | Path, out: str | Path) -> Diff:
 
     Raises:
         CheckpointError: one of them is missing or no sound device file.
+        ConfigError: `out` is one of them.
         StorageError: `out` cannot be written; what was there is unharmed.
     """
-    found = diff(_device_file(old), _device_file(new))
+    _spare(out, "the update", (old, new))
+    found = diff(_device_file(old), _device_file(new), names=(str(old), str(new)))
     write_whole(Path(out), found.data)
     return found
 
@@ -38,8 +40,12 @@ def patch_files(
 
     Raises:
         CheckpointError: a file is missing or damaged, or an update does not apply.
+        ConfigError: `undo` or `out` would take the place of a file that is needed.
         StorageError: the disk is full or a place cannot be written; `old` is unharmed.
     """
+    _spare(out, "the model", updates)
+    if undo is not None:
+        _spare(undo, "the way back", (old, out, *updates))
     before = _device_file(old)
     data, name = before, str(old)
     for update in updates:
@@ -50,6 +56,12 @@ def patch_files(
         write_whole(Path(undo), back)
     write_whole(Path(out), data)
     return len(data)
+
+
+def _spare(path: str | Path, what: str, needed: Sequence[str | Path]) -> None:
+    """Refuse to write over a file that was given to be read."""
+    if Path(path).resolve() in [Path(one).resolve() for one in needed]:
+        raise ConfigError(f"{what} would be written over {path}; give it another name.")
 
 
 def _device_file(path: str | Path) -> bytes:

@@ -78,16 +78,22 @@ class Diff:
         }
 
 
-def diff(old: bytes, new: bytes, rules: Mapping[str, Rule] | None = None) -> Diff:
+def diff(
+    old: bytes,
+    new: bytes,
+    rules: Mapping[str, Rule] | None = None,
+    names: tuple[str, str] = ("the old file", "the new file"),
+) -> Diff:
     """The update that makes the device file `new` of the device file `old`.
 
     Args:
         rules: for matrices that were trained with one: what the rule leaves over is written too.
+        names: of both files, for messages.
 
     Raises:
         CheckpointError: one of them is no sound device file.
     """
-    before, after = parse_pack(old, "the old file"), parse_pack(new, "the new file")
+    before, after = parse_pack(old, names[0]), parse_pack(new, names[1])
     base, result = _identity(old), _identity(new)
     whole = build_pack(after) != new
     if whole:

@@ -134,14 +134,22 @@ class Pack:
             )
 
 
-def settings(prefix: str, values: Mapping[str, Setting]) -> dict[str, str]:
+def settings(
+    prefix: str, values: Mapping[str, Setting], later: Mapping[str, Setting] | None = None
+) -> dict[str, str]:
     """Plain values as settings "prefix.name": numbers in decimal, true, false, null for None.
+
+    Args:
+        later: settings that came after the first files, and what files without them mean. Where a
+            value is that, the setting is left out: an old model stays the file that it always was.
 
     Raises:
         ConfigError: a value of another type, or a text that would read as one of those words.
     """
     found = {}
     for name, value in values.items():
+        if later is not None and name in later and value == later[name]:
+            continue
         if value is None:
             text = "null"
         elif isinstance(value, bool):
@@ -158,8 +166,16 @@ def settings(prefix: str, values: Mapping[str, Setting]) -> dict[str, str]:
     return found
 
 
-def typed(cls: type[C], prefix: str, config: Mapping[str, str]) -> C:
+def typed(
+    cls: type[C],
+    prefix: str,
+    config: Mapping[str, str],
+    later: Mapping[str, Setting] | None = None,
+) -> C:
     """The configuration dataclass whose fields are the settings "prefix.field".
+
+    Args:
+        later: as of `settings`: fields that the file need not say, and what they are then.
 
     Raises:
         ConfigError: a setting is unknown, missing or of another type, or the values do not fit.
@@ -167,7 +183,7 @@ def typed(cls: type[C], prefix: str, config: Mapping[str, str]) -> C:
     hints = typing.get_type_hints(cls)
     found = {
         key.removeprefix(f"{prefix}."): text
-        for key, text in config.items()
+        for key, text in (settings(prefix, later or {}) | dict(config)).items()
         if key.startswith(f"{prefix}.")
     }
     names = {field.name for field in dataclasses.fields(cls) if field.init}

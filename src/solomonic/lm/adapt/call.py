@@ -146,8 +146,8 @@ class _Call:
         asks = sorted(set(self.methods) & {"neighbours", "examples"})
         if asks and self.stored is None:
             raise ConfigError(
-                f"the method '{asks[0]}' needs a memory and a tokenizer; give both, or "
-                "methods=('dynamic',)."
+                f"the method '{asks[0]}' needs a memory and a tokenizer; give a memory (--memory), "
+                "or the method 'dynamic' alone."
             )
         self.learner = Learner(model, config, statistics)
 

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from solomonic.core import Config, ConfigError, require
+from solomonic.core import Config, require, require_least, require_one_of
 
 METHODS = ("examples", "neighbours", "dynamic")
 """In the order in which they are done."""
@@ -52,16 +52,13 @@ class AdaptConfig(Config):
 
     def __post_init__(self) -> None:
         for name in self.methods or ():
-            if name not in METHODS:
-                raise ConfigError(f"method '{name}' is unknown; use {', '.join(METHODS)}.")
-        _one_of("parameters", self.parameters, PARAMETERS)
-        _one_of("stored", self.stored, STORED)
-        for name in ("rank", "segment", "neighbour_tokens", "query_tokens", "example_tokens"):
-            value = getattr(self, name)
-            require(value >= 1, f"{name} = {value} must be at least 1.")
-        for name in ("rate", "decay", "floor", "neighbours", "neighbour_rate", "examples"):
-            value = getattr(self, name)
-            require(value >= 0, f"{name} = {value} must not be negative.")
+            require_one_of("method", name, METHODS)
+        require_one_of("parameters", self.parameters, PARAMETERS)
+        require_one_of("stored", self.stored, STORED)
+        require_least(
+            self, 1, "rank", "segment", "neighbour_tokens", "query_tokens", "example_tokens"
+        )
+        require_least(self, 0, "rate", "decay", "floor", "neighbours", "neighbour_rate", "examples")
         require(self.decay <= 1, f"decay = {self.decay} must be at most 1, which undoes all.")
 
     @classmethod
@@ -69,8 +66,3 @@ class AdaptConfig(Config):
         """Rebuild from `to_json`'s form, in which `methods` is a list."""
         methods = record.get("methods")
         return super().from_json(dict(record) | {"methods": methods and tuple(methods)})
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ConfigError(f"{name} = '{value}' is unknown; use one of {', '.join(known)}.")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from solomonic.core import Config, DataError, require
+from solomonic.core import Config, DataError, require, require_least
 from solomonic.layers import SSM
 from solomonic.layers.config import ModelConfig
 from solomonic.lm.model import LanguageModel
@@ -51,9 +51,9 @@ class ProbeConfig(Config):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(self.tokens >= 2, f"tokens = {self.tokens} must be at least 2.")
-        require(self.longest >= 1, f"longest = {self.longest} must be at least 1.")
-        require(self.places >= 0, f"places = {self.places} must not be negative.")
+        require_least(self, 2, "tokens")
+        require_least(self, 1, "longest")
+        require_least(self, 0, "places")
         require(self.seconds > 0, f"seconds = {self.seconds} must be above 0.")
 
 

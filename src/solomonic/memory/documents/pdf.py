@@ -12,6 +12,8 @@ from solomonic.memory.documents.part import Part, storable
 if TYPE_CHECKING:
     from pypdf import PdfReader
 
+ASK = "`memory add --password` opens it, else save it without one"
+
 
 def pages(stream: BinaryIO, name: str, password: str | None = None) -> list[Part]:
     """The text of every page that has some, each ending in a line end.
@@ -39,7 +41,10 @@ def pages(stream: BinaryIO, name: str, password: str | None = None) -> list[Part
         except DataError:
             raise
         except (FileNotDecryptedError, DependencyError) as error:
-            raise DataError(f"{name} is encrypted and cannot be opened ({error}).") from None
+            raise DataError(
+                f"{name} is encrypted and cannot be opened ({_short(error)}); save it without a "
+                "password."
+            ) from None
         except MemoryError:
             raise
         # A parser of broken files fails in every way there is: its own errors, KeyError,
@@ -61,7 +66,7 @@ def _unlock(reader: "PdfReader", name: str, password: str | None) -> None:
         return
     # Many files are encrypted with an empty password, to forbid printing: all may read them.
     if not reader.decrypt("") and not (password and reader.decrypt(password)):
-        wrong = "the password given is not its own" if password else "give it with --password"
+        wrong = "the password given is not its own" if password else ASK
         raise DataError(f"{name} is protected by a password; {wrong}.")
 
 

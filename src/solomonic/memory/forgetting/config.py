@@ -4,7 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
-from solomonic.core import Config, require
+from solomonic.core import Config, require, require_least
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,7 @@ class ChangesConfig(Config):
         require(8 <= self.runs <= 65536, f"runs = {self.runs} must be from 8 to 65536.")
         require(0 <= self.threshold < 0.01, f"threshold = {self.threshold} must be in [0, 0.01).")
         require(0.5 <= self.confidence < 1, f"confidence = {self.confidence} must be in [0.5, 1).")
-        require(self.shortest >= 1, f"shortest = {self.shortest} must be at least 1.")
-        require(self.most_changes >= 1, f"most_changes = {self.most_changes} must be at least 1.")
+        require_least(self, 1, "shortest", "most_changes")
         require(0 <= self.floor < 1, f"floor = {self.floor} must be from 0 to below 1.")
 
     def to_json(self) -> dict[str, Any]:
@@ -88,7 +87,7 @@ class ChangePointsConfig(ChangesConfig):
         super().__post_init__()
         require(0 < self.temper <= 1, f"temper = {self.temper} must be above 0 and at most 1.")
         require(1 <= self.width <= 4096, f"width = {self.width} must be from 1 to 4096.")
-        require(self.every >= 1, f"every = {self.every} must be at least 1.")
+        require_least(self, 1, "every")
         require(math.isfinite(self.mean), f"mean = {self.mean} must be finite.")
         for name in ("scale", "strength", "shape"):
             value = getattr(self, name)
@@ -116,8 +115,8 @@ class SymbolChangePointsConfig(ChangesConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.alphabet >= 2, f"alphabet = {self.alphabet} must be at least 2.")
-        require(self.order >= 0, f"order = {self.order} must be at least 0.")
+        require_least(self, 2, "alphabet")
+        require_least(self, 0, "order")
         require(self.alpha > 0, f"alpha = {self.alpha} must be above 0.")
         require(0 <= self.pooled < math.inf, f"pooled = {self.pooled} must not be negative.")
         cells = self.alphabet ** (self.order + 1) * (self.runs + self.regimes)

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from solomonic.core import require
@@ -12,7 +13,6 @@ from solomonic.memory.quotes.constraint import QuoteConstraint
 from solomonic.memory.quotes.corpus import Corpus, SourceText, Span, joined, stored_texts
 from solomonic.memory.quotes.marks import Quotation, QuoteConfig, quotations
 from solomonic.memory.quotes.nearest import nearest
-from solomonic.memory.quotes.suffixes import SuffixArray
 
 if TYPE_CHECKING:
     from solomonic.memory.store import Memory
@@ -66,13 +66,23 @@ class QuoteIndex:
     def __init__(self, texts: Iterable[SourceText], config: QuoteConfig | None = None) -> None:
         self.config = config or QuoteConfig()
         self.corpus = Corpus(joined(texts), self.config.fold_whitespace)
+        self._kept: Path | None = None  # where the sorted texts are kept
 
     @classmethod
     def of_memory(
         cls, memory: "Memory | Any", config: QuoteConfig | None = None, at: float | None = None
     ) -> "QuoteIndex":
-        """Of all texts of a store, or of those that are valid `at` a time (unix seconds)."""
-        return cls(stored_texts(memory, at), config)
+        """Of all texts of a store, or of those that are valid `at` a time (unix seconds).
+
+        All texts as they stand are sorted once: the file NAME-quotes beside the store keeps it.
+        """
+        from solomonic.memory.opening import QUOTES
+        from solomonic.memory.store import Memory
+
+        found = cls(stored_texts(memory, at), config)
+        if isinstance(memory, Memory) and at is None and not found.config.fold_whitespace:
+            found._kept = memory.beside(QUOTES)
+        return found
 
     def find(self, text: str, limit: int = 8) -> list[Span]:
         """Places of `text`, in the order of the store; at most `limit`."""
@@ -114,7 +124,8 @@ class QuoteIndex:
 
     def constraint(self, pieces: Sequence[bytes]) -> QuoteConstraint:
         """For generation with a vocabulary, whose tokens stand for `pieces` (bytes; none for
-        control tokens). The first call sorts the texts, about a second for two megabytes.
+        control tokens). The first call sorts the texts, about a second for two megabytes, if they
+        are not kept sorted beside the store.
 
         Raises:
             ConfigError: the store is too large to be sorted.
@@ -124,7 +135,9 @@ class QuoteIndex:
     @cached_property
     def automaton(self) -> QuoteAutomaton:
         """Over bytes."""
-        return QuoteAutomaton(SuffixArray(self.corpus.data), self.config)
+        from solomonic.memory.quotes.kept import suffix_array
+
+        return QuoteAutomaton(suffix_array(self.corpus.data, self._kept), self.config)
 
     def _mend(self, wrong: Quotation, most: float) -> Change:
         near = nearest(self.corpus, wrong.text)

@@ -72,11 +72,15 @@ def sort_suffixes(data: bytes) -> "np.ndarray":
 
 
 class SuffixArray:
-    """Intervals of places, narrowed byte by byte: [low, high) holds those that begin alike."""
+    """Intervals of places, narrowed byte by byte: [low, high) holds those that begin alike.
 
-    def __init__(self, data: bytes) -> None:
+    Args:
+        order: `sort_suffixes` of the same data, where it is known already.
+    """
+
+    def __init__(self, data: bytes, order: "np.ndarray | None" = None) -> None:
         self.data = data
-        self.order = sort_suffixes(data)
+        self.order = sort_suffixes(data) if order is None else order
         self._places = memoryview(self.order)  # pyright: ignore[reportArgumentType]
         self._column = lru_cache(maxsize=1 << 14)(self._next_bytes)
 

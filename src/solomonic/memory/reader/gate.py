@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from solomonic.core import Config, ShapeError, require
+from solomonic.core import Config, ShapeError, require, require_least
 
 _FARTHEST = 30.0  # weights beyond change nothing
 
@@ -45,13 +45,9 @@ class GateConfig(Config):
     """Steps for which the rate falls by the square root before it stays."""
 
     def __post_init__(self) -> None:
-        require(self.rate >= 0, f"rate = {self.rate} must not be negative.")
+        require_least(self, 0, "rate", "slow", "steady")
+        require_least(self, 1, "ease")
         require(0 < self.trust < 1, f"trust = {self.trust} must lie between 0 and 1.")
-        require(self.ease >= 1, f"ease = {self.ease} must be 1 or more.")
-        for name in ("slow", "steady"):
-            require(
-                getattr(self, name) >= 0, f"{name} = {getattr(self, name)} must not be negative."
-            )
 
 
 def bound(steps: int, config: GateConfig | None = None) -> float:

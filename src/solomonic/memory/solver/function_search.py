@@ -223,7 +223,7 @@ class FunctionSearch:
         try:
             record = json.loads(data)
             if record["version"] != _VERSION:
-                raise CheckpointError("a saved search is of another version; forget the task.")
+                raise CheckpointError("a saved search is of another version; search anew.")
             costs = record["costs"]
             search = cls(inputs, types, outputs, gives, record["leaves"], costs)
             for name, cost, *arguments in record["made"]:
@@ -236,5 +236,5 @@ class FunctionSearch:
             search.level, search.step = record["level"], record["step"]
             search.finished = record["finished"]
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise CheckpointError("a saved search is damaged; forget the task.") from error
+            raise CheckpointError("a saved search is damaged; search anew.") from error
         return search

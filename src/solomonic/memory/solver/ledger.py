@@ -133,7 +133,7 @@ class Ledger(Tables):
         try:
             return zlib.decompress(row[0])
         except zlib.error as error:
-            raise CheckpointError(f"a frontier in {self.place} is damaged; forget it.") from error
+            raise CheckpointError(f"a frontier in {self.place} is damaged; search anew.") from error
 
     def was_rejected(self, task: Known, value: str) -> bool:
         """Whether a verifier has refused this value for this task."""

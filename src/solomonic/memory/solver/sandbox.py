@@ -23,7 +23,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from solomonic.core import Config, ConfigError, require
+from solomonic.core import Config, ConfigError, require, require_least
 from solomonic.memory.solver import jail
 
 _JAIL = Path(jail.__file__)
@@ -53,8 +53,7 @@ class SandboxConfig(Config):
 
     def __post_init__(self) -> None:
         require(self.seconds > 0, f"seconds = {self.seconds} must be positive.")
-        for name in ("cpu_seconds", "memory", "file_bytes", "files", "output"):
-            require(getattr(self, name) >= 1, f"{name} must be at least 1.")
+        require_least(self, 1, "cpu_seconds", "memory", "file_bytes", "files", "output")
 
 
 @dataclasses.dataclass(frozen=True)

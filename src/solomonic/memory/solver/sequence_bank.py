@@ -195,14 +195,14 @@ class SequenceBank:
             head, _, body = data.partition(b"\n")
             header = json.loads(head)
             if header["version"] != _VERSION or header["terms"] != TERMS:
-                raise CheckpointError("the bank of sequences is of another version; forget it.")
+                raise CheckpointError("a bank of sequences is of another version; begin anew.")
             bank = cls(header["costs"], capacity)
             made = np.frombuffer(body, np.int32).reshape(3, header["rows"]).T
             bank._rebuild(made, header["starts"])
             bank.candidates = int(header["candidates"])
             bank.level, bank.chunk = int(header["level"]), int(header["chunk"])
         except (KeyError, ValueError, TypeError, IndexError) as error:
-            raise CheckpointError("the bank of sequences is damaged; forget it.") from error
+            raise CheckpointError("a bank of sequences is damaged; begin anew.") from error
         return bank
 
     def _rebuild(self, made: np.ndarray, starts: list[int]) -> None:

@@ -12,13 +12,14 @@ verifier are refused, unless a `confidence` says how sure a proposer must be: su
 marked as not verified, and are never remembered as experience.
 """
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from solomonic.core import Config, ConfigError, require
+from solomonic.core import CheckpointError, Config, ConfigError, require, require_least
 from solomonic.memory.solver.domain import Domain, Proposer, Search
 from solomonic.memory.solver.guide import Guide
 from solomonic.memory.solver.ledger import Ledger, Outcome, Record
@@ -46,8 +47,7 @@ class SolverConfig(Config):
     examples: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("near", "adapted", "examples"):
-            require(getattr(self, name) >= 0, f"{name} must not be negative.")
+        require_least(self, 0, "near", "adapted", "examples")
         require(
             self.confidence is None or 0 < self.confidence <= 1,
             f"confidence = {self.confidence} must lie in (0, 1].",
@@ -140,13 +140,14 @@ class Solver:
         return f"shared:{domain.kind}"
 
     def restore(self, domain: Domain) -> None:
-        """Give a domain its shared work back, once."""
+        """Give a domain its shared work back, once, unless it is damaged or of another version."""
         if domain.kind in self._restored or not hasattr(domain, "restore"):
             return
         self._restored.add(domain.kind)
-        saved = self.ledger.frontier(self.shared_frontier(domain))
-        if saved is not None:
-            domain.restore(saved)  # type: ignore[attr-defined]
+        with contextlib.suppress(CheckpointError):  # it is only work, and can be done again
+            saved = self.ledger.frontier(self.shared_frontier(domain))
+            if saved is not None:
+                domain.restore(saved)  # type: ignore[attr-defined]
 
 
 class _Attempt:
@@ -169,6 +170,9 @@ class _Attempt:
         self.shares: dict[str, dict[str, float]] = {}
         self.rejected: list[str] = []
         self.proof = ""
+        self.engine: Search | None = None  # of the enumeration, where it is a contender
+        self.weights: dict[str, float] = {}  # of the contenders
+        self.winner = ""  # the contender whose value was accepted
 
     @property
     def cost(self) -> Cost:
@@ -248,8 +252,12 @@ class _Attempt:
             guess = self.proposer.best(self.domain.prompt(self.task), self.domain.stop)
         self.candidates += guess is not None
         if guess is None or guess.confidence < least:
-            why = "no proposer" if guess is None else f"confidence {guess.confidence:.3f}"
-            self.proof = f"nothing verifies this kind, and {why} is below {least:g}"
+            why = (
+                "nobody proposes an answer (give a model: --lm)"
+                if guess is None
+                else f"confidence {guess.confidence:.3f} is below {least:g}"
+            )
+            self.proof = f"nothing verifies this kind, and {why}"
             return self._answer(None, "gave up", self.cost, self.cost)
         self.proof = f"NOT VERIFIED: confidence {guess.confidence:.3f} of at least {least:g}"
         value = self.domain.extract(self.task, guess.value)
@@ -257,9 +265,7 @@ class _Attempt:
 
     def _search(self) -> Answer:
         self.solver.restore(self.domain)
-        guide = Guide(self.ledger.counts(self.task.kind))
-        saved = self.ledger.frontier(self.task.key)
-        engine = self.domain.search(self.task, guide, saved)
+        engine = self._begin()
         contenders = self._contenders(engine)
         end, saved_at = time.perf_counter() + self.budget.seconds, time.perf_counter()
         try:
@@ -268,7 +274,7 @@ class _Attempt:
                 values = self._turn(name, contenders[name], end)
                 for value in values:
                     if self._accepts(value):
-                        self._won(name)
+                        self.winner = name
                         return self._keep(value, "searched", engine)
                     if name != "enumeration":  # that never comes back to what it has passed
                         self.rejected.append(value)
@@ -286,6 +292,14 @@ class _Attempt:
         else:
             self.proof = "the budget is spent; a retry goes on from here"
         return self._keep(None, "gave up", engine)
+
+    def _begin(self) -> Search | None:
+        """The enumeration where it stood; anew where that is damaged or of another version."""
+        guide = Guide(self.ledger.counts(self.task.kind))
+        try:
+            return self.domain.search(self.task, guide, self.ledger.frontier(self.task.key))
+        except CheckpointError:
+            return self.domain.search(self.task, guide, None)
 
     def _contenders(self, engine: Search | None) -> dict[str, float]:
         """Who shares the time, and the probability of each: wins counted, one added."""
@@ -308,6 +322,7 @@ class _Attempt:
         share = self.shares.setdefault(name, {"seconds": 0.0, "drawn": 0})
         began = time.perf_counter()
         if name == "enumeration":
+            assert self.engine is not None
             before = self.engine.candidates
             most = 1 << 30
             if self.budget.candidates is not None:
@@ -331,11 +346,6 @@ class _Attempt:
     def _over(self, end: float) -> bool:
         most = self.budget.candidates
         return time.perf_counter() >= end or (most is not None and self.candidates >= most)
-
-    def _won(self, name: str) -> None:
-        self.winner = name
-
-    winner = ""
 
     def _save(self, value: str | None, path: Path_, engine: Search | None) -> Cost:
         """Keep what this call has found or spent; the sum over all calls."""

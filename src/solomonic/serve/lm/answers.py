@@ -111,12 +111,13 @@ class ChatCompletion(Shape):
 
 
 class Model(Shape):
-    """A model of this server."""
+    """A model of this server. `kind` is an addition: what it is for."""
 
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
+    kind: Literal["text", "speech"]
 
 
 class Models(Shape):
@@ -137,13 +138,24 @@ class LayerMap(Shape):
     until: list[int]
 
 
+class MemoryHit(Shape):
+    """Words that the user's memory made likelier: by how many nats, and when they were last said
+    (unix time; null: they are only listed)."""
+
+    text: str
+    score: float
+    time: float | None = None
+
+
 class MemoryMapAnswer(Shape):
-    """The answer to POST /v1/memory_map. `window`: tokens that every layer sees verbatim."""
+    """The answer to POST /v1/memory_map. `window`: tokens that every layer sees verbatim;
+    `memory_hits`: words of the text that the user's long-term memory knows."""
 
     model: str
     tokens: list[str]
     window: int
     layers: list[LayerMap]
+    memory_hits: list[MemoryHit]
 
 
 def token_text(tokenizer: Tokenizer, token: int) -> str:

@@ -19,6 +19,7 @@ from solomonic.serve.lm.answers import (
     ChatCompletion,
     Completion,
     LayerMap,
+    MemoryHit,
     MemoryMapAnswer,
     Model,
     Models,
@@ -60,7 +61,7 @@ async def startup(services: Services) -> None:
 async def models(request: Request, client: Asking) -> Models:
     """The models of this server."""
     found = services_of(request).models()
-    return Models(object="list", data=[_model(*entry) for entry in found.items()])
+    return Models(object="list", data=[_model(name, *entry) for name, entry in found.items()])
 
 
 @router.get("/models/{model}", operation_id="retrieveModel", responses=REFUSALS | errors(404))
@@ -69,7 +70,7 @@ async def one_model(model: str, request: Request, client: Asking) -> Model:
     found = services_of(request).models()
     if model not in found:
         raise _unknown_model()
-    return _model(model, found[model])
+    return _model(model, *found[model])
 
 
 @router.post(
@@ -114,7 +115,8 @@ async def chat_completions(body: ChatRequest, request: Request, client: Asking) 
 
 @router.post("/memory_map", operation_id="memoryMap", responses=BODY | errors(404))
 async def show_memory(body: MemoryMapRequest, request: Request, client: Asking) -> MemoryMapAnswer:
-    """Which tokens of a text each B'MOJO layer keeps, until when, and how surprising each was."""
+    """Which tokens of a text each B'MOJO layer keeps, until when, and how surprising each was; and
+    which of its words the user said before."""
     services = services_of(request)
     engine = _engine(request, body.model)
     lm, most = engine.lm, services.config.max_prompt_tokens
@@ -125,10 +127,12 @@ async def show_memory(body: MemoryMapRequest, request: Request, client: Asking) 
             f"the text has {len(ids)} tokens, and this server reads at most {most}; shorten it.",
             param="text",
         )  # fmt: skip
+    hits = [MemoryHit(**hit) for hit in await services.recall.hits(client.user, body.text)]
     if len(ids) < 2:  # nothing was kept yet, and there is nothing to be compared with
         pieces = [lm.tokenizer.decode([token]) for token in ids]
+        window = lm.reader.config.window_size
         return MemoryMapAnswer(
-            model=lm.name, tokens=pieces, window=lm.reader.config.window_size, layers=[]
+            model=lm.name, tokens=pieces, window=window, layers=[], memory_hits=hits
         )
     reader = lm.reader.twin() if isinstance(lm.reader, NativeModel) else lm.reader
     with services.limits.slot("memory maps", client.name, 2):
@@ -136,7 +140,7 @@ async def show_memory(body: MemoryMapRequest, request: Request, client: Asking) 
             found = await asyncio.to_thread(memory_map, reader, lm.tokenizer, body.text)
         except ConfigError as error:
             raise HttpError(404, "no_memory_map", str(error)) from None
-    return _map_of(lm.name, found)
+    return _map_of(lm.name, found, hits)
 
 
 async def _run(
@@ -187,11 +191,11 @@ def _unknown_model() -> HttpError:
     )  # fmt: skip
 
 
-def _model(name: str, created: int) -> Model:
-    return Model(id=name, object="model", created=created, owned_by="solomonic")
+def _model(name: str, kind: Any, created: int) -> Model:
+    return Model(id=name, object="model", created=created, owned_by="solomonic", kind=kind)
 
 
-def _map_of(name: str, found: MemoryMap) -> MemoryMapAnswer:
+def _map_of(name: str, found: MemoryMap, hits: list[MemoryHit]) -> MemoryMapAnswer:
     layers = []
     for layer in found.layers:
         since, until = layer.lifetimes()
@@ -202,4 +206,6 @@ def _map_of(name: str, found: MemoryMap) -> MemoryMapAnswer:
             since=since.tolist(),
             until=until.tolist(),
         ))  # fmt: skip
-    return MemoryMapAnswer(model=name, tokens=found.pieces, window=found.window, layers=layers)
+    return MemoryMapAnswer(
+        model=name, tokens=found.pieces, window=found.window, layers=layers, memory_hits=hits
+    )

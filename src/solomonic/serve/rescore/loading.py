@@ -30,15 +30,16 @@ def load_reranker(
         ConfigError: the weights are missing or damaged.
         CheckpointError: the recogniser is.
     """
-    config = RerankConfig()
+    config, origin = RerankConfig(), "by default, not tuned for this model"
     if weights is not None:
-        config = RerankConfig.load(weights)
+        config, origin = RerankConfig.load(weights), f"of {weights}"
     elif SHIPPED_WEIGHTS.is_file():
         record = read_weights(SHIPPED_WEIGHTS)
         known = record.get("development", {}).get("lm", {}).get("fingerprint")
         if known == lm.fingerprint:
-            config = RerankConfig.from_json(record["settings"])
-    return Reranker(lm, config, load_internal(asr) if config.internal_scale else None)
+            config, origin = RerankConfig.from_json(record["settings"]), "of the package"
+    internal = load_internal(asr) if config.internal_scale else None
+    return Reranker(lm, config, internal, origin)
 
 
 def load_internal(asr: str | Path | None = None) -> InternalLM:

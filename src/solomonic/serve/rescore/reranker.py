@@ -15,6 +15,10 @@ from solomonic.serve.rescore.search import Found, search
 from solomonic.serve.rescore.tree import Cell, PrefixTree, gains
 from solomonic.serve.rescore.words import WordTokens
 from solomonic.speech.lattice import Lattice, best_path, n_best
+from solomonic.text.spoken import normalise
+
+MOST_WORDS = 400
+"""Of a text whose words are looked for in a memory; each costs a step of the language model."""
 
 if TYPE_CHECKING:
     from solomonic.serve.lm.loaded import LoadedModel
@@ -108,6 +112,7 @@ class Reranker:
         lm: a language model whose training text is one spoken sentence a document, in lower case.
         config: weights and widths.
         internal: the recogniser's own expectation; it needs `internal_scale` above 0 to count.
+        origin: where the weights are from, in words, for people.
     """
 
     def __init__(
@@ -115,7 +120,9 @@ class Reranker:
         lm: "LoadedModel",
         config: RerankConfig | None = None,
         internal: "InternalLM | None" = None,
+        origin: str = "given",
     ) -> None:
+        self.origin = origin
         self.lm, self.config, self.internal = lm, config or RerankConfig(), internal
         if self.config.internal_scale and internal is None:
             raise ConfigError(
@@ -200,10 +207,26 @@ class Reranker:
             found.append((hypothesis, cell))
         return found
 
+    def hits(self, text: str, memory: "Memory") -> tuple[Hit, ...]:
+        """Words of any text that the user's memory makes likelier, in their order.
+
+        Each line is judged as a sentence of its own; of a long text the last `MOST_WORDS` words.
+        """
+        if memory.words.empty:
+            return ()
+        words, lines = MOST_WORDS, []
+        for line in reversed(text.splitlines()):
+            if words and (said := normalise(line).split()[-words:]):
+                words -= len(said)
+                lines.append(said)
+        cells = PrefixTree(self.lm, self.config, memory).walk(lines[::-1])
+        return tuple(hit for cell in cells for hit in _hits(cell, memory))
+
     def describe(self) -> dict[str, Any]:
         """Model, settings, and how lattices are gone through."""
         return {
             "lm": self.lm.describe(),
+            "weights": self.origin,
             "settings": self.config.to_json(),
             "internal": self.internal is not None and self.config.internal_scale > 0,
             "search": "whole lattice" if self.whole else f"{self.config.texts} best texts",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from solomonic.speech.native_recognizer import NativeRecognizer, PersonalWords
 
 SWEEP_SECONDS = 0.5
+FAULT = "decoding this stream failed; this is a fault of the server."
 _log = logging.getLogger("solomonic.serve.speech")
 
 
@@ -62,6 +63,11 @@ class SpeechEngine:
     def streams(self) -> int:
         """Streams that are open."""
         return len(self._sessions)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker runs, or has not been needed yet."""
+        return self._thread is None or self._thread.is_alive()
 
     @property
     def draining(self) -> bool:
@@ -252,6 +258,9 @@ class SpeechEngine:
                     part.stream.input_finished()
             except SolomonicError as error:
                 part.failure = StreamFailed("bad_audio", str(error))
+            except Exception:
+                _log.exception("taking audio into a stream failed")
+                part.failure = StreamFailed("internal_error", FAULT)
         self._decode([part for part in parts if part.failure is None])
         now = time.monotonic()
         self._hand_out(parts)
@@ -275,8 +284,7 @@ class SpeechEngine:
                 stream.results.clear()  # it keeps them for ever, and a stream may last hours
             except Exception:
                 _log.exception("decoding a stream failed")
-                message = "decoding this stream failed; this is a fault of the server."
-                part.failure = StreamFailed("internal_error", message)
+                part.failure = StreamFailed("internal_error", FAULT)
 
     def _hand_out(self, parts: list["_Part"]) -> None:
         by_loop: dict[asyncio.AbstractEventLoop, list[_Part]] = {}

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from solomonic.serve.auth import Client, require_client
 from solomonic.serve.errors import HttpError
+from solomonic.serve.lm.answers import MemoryHit
 from solomonic.serve.openapi import BODY, errors
 from solomonic.serve.services import services_of
 from solomonic.serve.speech.device import LARGEST_LATTICE, flags_json, read_message
@@ -36,14 +37,6 @@ class Sentence(BaseModel):
     memory: float
     words: int
     score: float
-
-
-class MemoryHit(BaseModel):
-    """Words that the user's memory made likelier."""
-
-    text: str
-    score: float
-    time: float | None = None
 
 
 class Answer(BaseModel):

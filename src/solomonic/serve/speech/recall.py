@@ -5,16 +5,16 @@ hangs does not stop reranking. What one user commits is written in order.
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from solomonic.core import CheckpointError
+from solomonic.core import CheckpointError, StorageError
 from solomonic.serve.errors import HttpError
 from solomonic.serve.store.base import Utterance
 from solomonic.speech.lattice import Lattice
@@ -23,6 +23,11 @@ REMEMBERED_USERS = 256
 """Whose memories stay in this process; the one used longest ago is read again when needed."""
 NAMES = 100
 """Words said before that become personal words of a stream."""
+BELIEVED = 5.0
+"""Seconds for which a memory is used without a look at the store: what other processes do to a
+user, such as deleting them, is known after that."""
+PATIENCE = 2.0
+"""Seconds that such a look may take."""
 MOST_WAITING = 64
 """Rerankings that may wait; more are refused."""
 _log = logging.getLogger("solomonic.serve.speech")
@@ -36,6 +41,7 @@ class _Known:
     lock: asyncio.Lock = dataclasses.field(default_factory=asyncio.Lock)
     users: int = 0  # who holds or awaits the lock: it must not be forgotten meanwhile
     revision: int = -1
+    seen: float = 0.0  # when the store was last asked for its revision (`time.monotonic`)
     memory: Any = None
     phrases: tuple[str, ...] = ()
 
@@ -84,14 +90,18 @@ class Recall:
             )  # fmt: skip
         self._waiting += 1
         try:
-            async with self._known(user) as known:
-                if known.revision < 0:
-                    await self._refresh(user, known)
-                memory = known.memory
+            memory = await self._memory(user)
             # Reading does not change a memory, and all of it is on one thread.
             return await self._think(lambda: self.reranker.rerank(lattice, memory, n=n))
         finally:
             self._waiting -= 1
+
+    async def hits(self, user: str, text: str) -> list[dict[str, Any]]:
+        """Words of a text that the user said before: {"text", "score", "time"}."""
+        memory = await self._memory(user) if self.reranks else None
+        if memory is None:
+            return []
+        return [hit.to_json() for hit in await self._think(self.reranker.hits, text, memory)]
 
     async def commit(self, user: str, utterance: Utterance) -> int:
         """Remember what was said; gives the revision of the user's record.
@@ -115,7 +125,7 @@ class Recall:
             except BaseException:
                 known.revision = -1  # what the memory has read is not stored: read it again
                 raise
-            known.revision = revision
+            known.revision, known.seen = revision, time.monotonic()
             return revision
 
     async def set_phrases(self, user: str, phrases: list[str]) -> None:
@@ -144,7 +154,7 @@ class Recall:
         self._thinking.shutdown(wait=False, cancel_futures=True)
         self._writing.shutdown(wait=True)
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _known(self, user: str) -> AsyncIterator[_Known]:
         known = self._users.setdefault(user, _Known())
         self._users.move_to_end(user)
@@ -160,12 +170,31 @@ class Recall:
                 if not self._users[name].users:
                     del self._users[name]
 
+    async def _memory(self, user: str) -> Any:
+        """What the user said before, as the store had it at most `BELIEVED` seconds ago: another
+        process may have deleted the user. A store that does not answer stops nobody who is known.
+        """
+        async with self._known(user) as known:
+            if known.revision < 0:
+                await self._refresh(user, known)
+            elif time.monotonic() - known.seen > BELIEVED:
+                known.seen = time.monotonic()
+                with contextlib.suppress(StorageError, TimeoutError):
+                    async with asyncio.timeout(PATIENCE):
+                        latest = await self._latest(user)
+                    if latest != known.revision:
+                        await self._refresh(user, known)
+            return known.memory
+
+    async def _latest(self, user: str) -> int:
+        seen = await self._write(lambda: self.store.memory(user, last=1, state=False))
+        return seen.revision
+
     async def _refresh(self, user: str, known: _Known) -> None:
         """Read the user's record unless this process has its latest revision."""
-        if known.revision >= 0:
-            seen = await self._write(lambda: self.store.memory(user, last=1, state=False))
-            if seen.revision == known.revision:
-                return
+        known.seen = time.monotonic()
+        if known.revision >= 0 and await self._latest(user) == known.revision:
+            return
         record = await self._write(lambda: self.store.memory(user))
         if self.lm is not None:
             known.memory = await self._think(_memory, self.lm, record)

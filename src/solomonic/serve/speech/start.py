@@ -1,5 +1,6 @@
 """Starting speech with the server: the engine, the users' memories, and how both end."""
 
+import asyncio
 import time
 from typing import TYPE_CHECKING
 
@@ -21,19 +22,25 @@ async def startup(services: Services) -> None:
         recall.close()
 
     services.closers.append(close_recall)
+
+    async def drain(deadline: float) -> None:
+        # A second is left for handlers to say that they were cut off.
+        if services.speech is not None:
+            await services.speech.drain(max(deadline - time.monotonic() - 1.0, 0.0))
+        # What was heard is still reranked, remembered and told: no socket may be closed before.
+        if services.conversations:
+            left = max(deadline - time.monotonic(), 0.0)
+            await asyncio.wait(set(services.conversations), timeout=left)
+
+    services.drains.append(drain)
     if services.asr is None:
         return
     engine = SpeechEngine(services.asr, speech_config(services.config), services.metrics)
     services.speech = engine
 
-    async def drain(deadline: float) -> None:
-        # A second is left for handlers to say that they were cut off.
-        await engine.drain(max(deadline - time.monotonic() - 1.0, 0.0))
-
     async def close() -> None:
         engine.close()
 
-    services.drains.append(drain)
     services.closers.append(close)
 
 

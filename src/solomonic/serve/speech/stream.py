@@ -14,9 +14,9 @@ from starlette.websockets import WebSocket
 from solomonic.core import DataError, SolomonicError
 from solomonic.serve.auth import Client, require_client_ws, subprotocol
 from solomonic.serve.errors import HttpError
-from solomonic.serve.services import Services, services_of
+from solomonic.serve.services import Services, conversation, services_of
 from solomonic.serve.speech.device import DeviceLattices
-from solomonic.serve.speech.errors import StreamFailed
+from solomonic.serve.speech.errors import SHUTTING_DOWN, StreamFailed
 from solomonic.serve.speech.fields import Fields
 from solomonic.serve.speech.forms import event_json, for_reranking, lattice_json
 from solomonic.serve.speech.personal import open_stream
@@ -76,10 +76,18 @@ async def serve_stream(websocket: WebSocket) -> None:
         client = await require_client_ws(websocket)
     except HttpError:
         return  # it was told and closed
-    await websocket.accept(subprotocol=subprotocol(websocket))
-    socket, services = Socket(websocket), services_of(websocket)
+    services = services_of(websocket)
+    with conversation(services):
+        await websocket.accept(subprotocol=subprotocol(websocket))
+        await _converse(services, client, Socket(websocket))
+
+
+async def _converse(services: Services, client: Client, socket: Socket) -> None:
     try:
-        start = Start.read(await socket.receive(START_SECONDS))
+        first = await socket.receive_unless(services.draining.wait(), START_SECONDS)
+        if first is None:
+            raise StreamFailed("shutting_down", SHUTTING_DOWN)
+        start = Start.read(first)
         revisions = Revisions(
             services.recall,
             client.user,

@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket
 from solomonic.core import SolomonicError
 from solomonic.serve.auth import Client, require_client_ws, subprotocol
 from solomonic.serve.errors import HttpError
-from solomonic.serve.services import Services, services_of
+from solomonic.serve.services import Services, conversation, services_of
 from solomonic.serve.speech.errors import SHUTTING_DOWN, StreamFailed
 from solomonic.serve.speech.fields import Fields
 from solomonic.serve.speech.forms import path_words
@@ -78,12 +78,17 @@ async def serve_vosk(websocket: WebSocket) -> None:
         client = await require_client_ws(websocket)
     except HttpError:
         return  # it was told and closed
-    await websocket.accept(subprotocol=subprotocol(websocket))
-    socket = Socket(websocket)
-    conversation = _Conversation(services_of(websocket), client, socket)
+    services = services_of(websocket)
+    with conversation(services):
+        await websocket.accept(subprotocol=subprotocol(websocket))
+        await _converse(services, client, Socket(websocket))
+
+
+async def _converse(services: Services, client: Client, socket: Socket) -> None:
+    talk = _Conversation(services, client, socket)
     try:
-        refuse_audio(conversation.services)
-        await conversation.run()
+        refuse_audio(services)
+        await talk.run()
         await socket.close()
     except Gone:
         await socket.close()
@@ -92,7 +97,7 @@ async def serve_vosk(websocket: WebSocket) -> None:
         if not isinstance(error, SolomonicError):
             raise
     finally:
-        await conversation.close()
+        await talk.close()
 
 
 class _Conversation:

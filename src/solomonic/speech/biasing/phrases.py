@@ -147,8 +147,8 @@ def complain(dropped: Sequence[Dropped], total: int, what: str) -> None:
     shown = "; ".join(f"'{_short(d.text)}' {d.reason}" for d in dropped[:_SHOWN])
     more = f"; and {len(dropped) - _SHOWN} more" if len(dropped) > _SHOWN else ""
     raise DataError(
-        f"{len(dropped)} of {total} {what} cannot be used: {shown}{more}. Change or remove them, "
-        "or pass strict=False, which leaves them out and lists them in `dropped`."
+        f"{len(dropped)} of {total} {what} cannot be used: {shown}{more}. Change or remove them; "
+        "in Python, strict=False leaves them out and lists them in `dropped`."
     )
 
 

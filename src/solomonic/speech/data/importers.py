@@ -24,7 +24,7 @@ def librispeech(folder: str | Path, split: str | None = None) -> list[Utterance]
 
     Raises:
         DataError: there are no transcripts, a line is malformed, or recordings are missing (all
-            are counted, the first 20 named).
+            are named, of more than 1,000 the first).
     """
     folder = Path(folder)
     found, missing = [], []
@@ -113,8 +113,9 @@ def kaldi(folder: str | Path, out: str | Path, split: str | None = None) -> list
         split: written into the utterances; None: the name of the folder.
 
     Raises:
-        DataError: a file is missing or malformed, a recording is a command, missing or without
-            text, or a segment lies outside its recording.
+        DataError: a file is missing or malformed or has a name twice, a recording is a command,
+            missing or without text, a text is without recording, or a segment lies outside its
+            recording.
     """
     folder, out = Path(folder), Path(out)
     wavs = {name: _kaldi_path(path, folder) for name, path in _table(folder / "wav.scp")}
@@ -141,6 +142,9 @@ def kaldi(folder: str | Path, out: str | Path, split: str | None = None) -> list
         for name, path, seconds in pieces
     ]
     _finish(found, [], f"{folder / 'wav.scp'} lists no recordings")
+    heard = {name for name, _, _ in pieces}
+    unheard = [name for name in texts if name not in heard]
+    refuse(unheard, len(texts), "lines in text have no recording", "add or remove them")
     return found
 
 
@@ -200,11 +204,15 @@ def _kaldi_path(text: str, folder: Path) -> Path:
 
 def _table(file: Path, empty: bool = False) -> Iterator[tuple[str, str]]:
     """(key, rest) of each line of a Kaldi table; `empty` allows lines without a rest."""
+    keys = set()
     for number, line in _lines(file):
-        key, _, rest = line.strip().partition(" ")
+        key, *rest = line.split(maxsplit=1)  # a blank or a tab
         if not rest and not empty:
             raise DataError(f"{file}, line {number}: '{key}' stands alone; a value must follow.")
-        yield key, rest.strip()
+        if key in keys:
+            raise DataError(f"{file}, line {number}: '{key}' is there twice; remove one of them.")
+        keys.add(key)
+        yield key, rest[0].strip() if rest else ""
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str]]:

@@ -20,7 +20,7 @@ from typing import Any
 from solomonic.core import DataError
 from solomonic.train.atomic import write_files
 
-SHOWN = 20  # names in a message that lists files
+SHOWN = 1000  # names in a message that lists files: all, unless a whole set is missing
 _FIELDS = ("audio", "duration", "text", "speaker", "language", "split", "source")
 UNCLEAR = ("has_partial_word", "unintelligible_part")
 
@@ -62,8 +62,8 @@ def read_manifest(
 
     Raises:
         DataError: a manifest cannot be read or is empty, a line is malformed (named by its
-            number), recordings are missing (all are counted, the first 20 named), the split has no
-            line, or a text is missing.
+            number), recordings are missing (all are named, of more than 1,000 the first), the split
+            has no line, or a text is missing.
     """
     if isinstance(paths, str | Path):
         paths = [paths]
@@ -114,7 +114,10 @@ def _read_one(path: Path) -> list[Utterance]:
     try:
         lines = path.read_text("utf-8").split("\n")
     except OSError as error:
-        raise DataError(f"cannot read the manifest {path} ({error.strerror}).") from error
+        raise DataError(
+            f"cannot read the manifest {path} ({error.strerror}); give a JSONL file or the folder "
+            "of a manifest.jsonl."
+        ) from error
     except UnicodeDecodeError as error:
         raise DataError(f"the manifest {path} is no UTF-8 text; give a JSONL file.") from error
     found = []
@@ -174,7 +177,7 @@ def _write(file: Path, text: str) -> None:
 
 
 def refuse(names: list[str], total: int, what: str, advice: str) -> None:
-    """Raise `DataError` when there are `names`: their count and the first 20 of them."""
+    """Raise `DataError` when there are `names`: their count and the first 1,000 of them."""
     if names:
         more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
         raise DataError(

@@ -13,6 +13,7 @@ from solomonic.core import Config, require
 
 SILENCE = -15.942385  # a bin of digital silence: log(2^-23), the floor of kaldi-native-fbank
 _DECIBEL = np.log(10.0) / 10.0  # nats of power
+_FULL_SCALE = 6.77  # log of the mean power of a bin for white noise whose samples have deviation 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,11 @@ class OnlineConfig(Config):
     noise: float = 0.5
     """Share of utterances with noise."""
     snr_db: tuple[float, float] = (3.0, 30.0)
+    floor: float = 0.7
+    """Share of utterances on the hiss of a microphone: steady noise at a level of its own, however
+    loud the speech is. Many corpora are digitally silent between words, and no microphone is."""
+    floor_db: tuple[float, float] = (-80.0, -45.0)
+    """Level of the hiss below full scale."""
     time_masks: int = 6
     """Masks an utterance, at most one for each 60 frames: a command is short, and a mask may take
     the only sound by which its word is known."""
@@ -45,11 +51,11 @@ class OnlineConfig(Config):
     """Share of utterances that lose what lies above the band of a telephone."""
 
     def __post_init__(self) -> None:
-        for name in ("volume_db", "snr_db"):
+        for name in ("volume_db", "snr_db", "floor_db"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has only lists
             low, high = getattr(self, name)
             require(low <= high, f"{name} = {low, high} must be a low and a high number.")
-        for name in ("noise", "narrow"):
+        for name in ("noise", "floor", "narrow"):
             share = getattr(self, name)
             require(0 <= share <= 1, f"{name} = {share} must lie in [0, 1].")
         require(0 <= self.warp < 0.5, f"warp = {self.warp} must lie in [0, 0.5).")
@@ -73,7 +79,7 @@ def change(
     generator: np.random.Generator,
 ) -> np.ndarray:
     """One drawn version of an utterance's frames (T, bins) at 10 ms: warped, padded, louder or
-    softer, noisy, cut to a narrow band, masked. The input is left alone.
+    softer, noisy, hissing, cut to a narrow band, masked. The input is left alone.
 
     Args:
         noises: frames (n, bins) of recorded noise to draw from; may be empty.
@@ -87,6 +93,8 @@ def change(
     if generator.random() < config.noise:
         noise = draw_noise(len(frames), frames.shape[1], noises, generator)
         frames = mix(frames, noise, generator.uniform(*config.snr_db))
+    if generator.random() < config.floor:
+        frames = hiss(frames, generator.uniform(*config.floor_db), generator)
     if generator.random() < config.narrow:
         frames = narrow(frames, generator)
     frames = np.maximum(frames, np.float32(SILENCE))
@@ -128,18 +136,32 @@ def mix(frames: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
 def draw_noise(
     steps: int, bins: int, noises: Sequence[np.ndarray], generator: np.random.Generator
 ) -> np.ndarray:
-    """(steps, bins) log-mel frames of noise: a recorded one, repeated to the length, or a coloured
-    stationary one whose frames scatter as those of Gaussian noise do."""
+    """(steps, bins) log-mel frames of noise: a recorded one, repeated to the length, or a steady
+    one (`steady_noise`)."""
     if len(noises) and generator.random() < 0.6:
         noise = noises[int(generator.integers(len(noises)))].astype(np.float32)
         start = int(generator.integers(len(noise)))
         return noise[(start + np.arange(steps)) % len(noise)]
+    return steady_noise(steps, bins, generator)
+
+
+def steady_noise(steps: int, bins: int, generator: np.random.Generator) -> np.ndarray:
+    """(steps, bins) of stationary noise of a drawn colour, whose frames scatter as those of
+    Gaussian noise do. In log-mel bins of equal width on that axis white noise rises by 7 to 9
+    nats from the lowest to the highest, pink noise by 4, brown noise by 1."""
     place = np.linspace(0, 1, bins)
-    tilt = generator.uniform(-5, 3) * place + generator.uniform(-1, 1) * np.cos(np.pi * place)
+    tilt = generator.uniform(-4, 9) * place + generator.uniform(-1, 1) * np.cos(np.pi * place)
     # A bin of width k spectral lines has a power with about 2k degrees of freedom.
     lines = 1 + 6 * place
     scatter = generator.gamma(lines, 1 / lines, size=(steps, bins))
     return (tilt + np.log(scatter + 1e-6)).astype(np.float32)
+
+
+def hiss(frames: np.ndarray, level_db: float, generator: np.random.Generator) -> np.ndarray:
+    """Frames (T, bins) with steady noise added that has `level_db` decibels to full scale."""
+    noise = steady_noise(len(frames), frames.shape[1], generator)
+    level = _FULL_SCALE + level_db * _DECIBEL - np.log(np.exp(noise).mean())
+    return np.logaddexp(frames, noise + np.float32(level))
 
 
 def mask(frames: np.ndarray, config: OnlineConfig, generator: np.random.Generator) -> np.ndarray:

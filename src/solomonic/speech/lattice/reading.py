@@ -31,13 +31,21 @@ def load_lattice(path: str | Path) -> Lattice:
         )
     try:
         data = path.read_bytes()
-        if path.name.endswith(".slm"):
-            return _of_message(path, data)
-        text = data.decode()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}; check the path.") from error
+    try:
+        return _parse(path, data)
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no text, so no lattice; write it again.") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _parse(path: Path, data: bytes) -> Lattice:
+    """The lattice in the bytes of a file, by its ending."""
+    if path.name.endswith(".slm"):
+        return _of_message(data)
+    text = data.decode()
     if path.name.endswith(".slf"):
         return from_slf(text)
     if path.name.endswith(".lat.txt"):
@@ -49,8 +57,8 @@ def load_lattice(path: str | Path) -> Lattice:
     return from_openfst(text)
 
 
-def _of_message(path: Path, data: bytes) -> Lattice:
+def _of_message(data: bytes) -> Lattice:
     message = decode_message(data)
     if message.lattice is None:
-        raise DataError(f"{path} is a message without a lattice; give another one.")
+        raise DataError("this message has no lattice; give another one.")
     return message.lattice

@@ -124,7 +124,6 @@ class TextTab {
           this.draw();
         }
         reason = choice?.finish_reason ?? reason;
-        if (message.memory_hits) this.hits(message.memory_hits);
         this.rate(count, first || begun, "");
       }
       this.rate(count, first || begun, reason);
@@ -187,7 +186,9 @@ class TextTab {
     }
     this.map.busy();
     try {
-      this.map.show(await call("/v1/memory_map", { method: "POST", body: { text } }));
+      const found = await call("/v1/memory_map", { method: "POST", body: { text } });
+      this.map.show(found);
+      this.hits(found.memory_hits ?? []);
     } catch (error) {
       this.map.empty(error.message);
     }
