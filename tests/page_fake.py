@@ -110,7 +110,8 @@ def _add_texts(app: FastAPI, state: State) -> None:
 
     @app.post("/v1/memory_map")
     async def memory_map(request: Request) -> dict[str, Any]:
-        return fake_map((await request.json())["text"])
+        found = fake_map((await request.json())["text"])
+        return found | {"memory_hits": HITS if state.hits else []}
 
 
 async def _play(socket: WebSocket, recorded: list[Any], state: State) -> None:
@@ -153,8 +154,6 @@ async def _sse(messages: Any, state: State) -> AsyncIterator[str]:
         yield 'data: {"error": {"message": "the model was taken away; try again."}}\n\n'
         return
     last: dict[str, Any] = {"choices": [{"text": "", "delta": {}, "finish_reason": "length"}]}
-    if state.hits:
-        last["memory_hits"] = HITS
     yield f"data: {json.dumps(last)}\n\n"
     yield "data: [DONE]\n\n"
 

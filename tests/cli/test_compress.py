@@ -1,5 +1,6 @@
 """`solomonic compress`: a file that the device reads, and sentences where nothing can be made."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +17,10 @@ from solomonic.lm.pretrained import load_pretrained, save_pretrained
 from solomonic.recipes.compress import CompressRun, load_run, training_model
 from solomonic.recipes.compress_language import LanguageCompressRun
 from solomonic.speech.device_file import read_device_model
-from solomonic.speech.pretrained import load_speech_model
+from solomonic.speech.model import Transducer
+from solomonic.speech.pretrained import load_speech_model, save_speech_model
 from solomonic.text import ByteTokenizer
-from speech_tiny import save_tiny
+from speech_tiny import save_tiny, tiny_model
 from tiny import tiny_config
 from tone_speech import write_corpus
 
@@ -85,6 +87,11 @@ def test_a_language_model_is_rounded(cli: Cli, words: Path, tmp_path: Path) -> N
         assert np.array_equal(kept.detach().numpy(), matrix.dequantised())
         far = (kept - before[name.removeprefix("lm.")]).norm() / kept.norm()
         assert 0 < far < 0.2
+    again = tmp_path / "again.solo"
+    assert cli("compress", out, "-o", again, "--bits", 8).status == 0  # from a device file
+    other = read_language_model(again)[0].state_dict()
+    for name, tensor in small.state_dict().items():
+        assert (tensor - other[name]).norm() <= 0.02 * tensor.norm(), name
     for more, said in (
         (("--data", "nowhere.txt"), "nowhere.txt"),
         (("--data", "a", "--data", "b"), "on one text"),
@@ -183,6 +190,14 @@ def test_what_inspect_says_adds_up(cli: Cli, tiny: Path, tmp_path: Path) -> None
     assert shown.status == 0 and "products for a second of audio" in shown.out
 
 
+def test_inspect_says_what_to_give(cli: Cli, tiny: Path, tmp_path: Path) -> None:
+    done = cli("inspect", tmp_path / "nowhere.solo")
+    assert done.status == 2 and "there is nothing at" in done.err
+    done = cli("inspect", tiny)
+    assert done.status == 2 and "is a recogniser's folder" in done.err
+    assert f"solomonic compress {tiny} --bits 8 -o model.solo" in done.err
+
+
 def test_zeros_come_in_vectors_unless_asked_otherwise(cli: Cli, tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.solo"
     done = cli("compress", tiny, "-o", out, "--sparsity", 0.5)
@@ -265,8 +280,19 @@ def test_bad_input_is_one_line(
 def test_no_model_and_no_file(cli: Cli, tiny: Path, tmp_path: Path) -> None:
     done = cli("compress", tmp_path, "-o", tmp_path / "m.solo")
     assert done.status == 2 and "no config.json" in done.err
+    done = cli("compress", tmp_path / "nowhere", "-o", tmp_path / "m.solo")
+    assert done.status == 2 and "there is no model at" in done.err
     done = cli("compress", tiny, "-o", tmp_path)
     assert done.status == 2 and "is a folder; give the name of a file" in done.err
+
+
+def test_two_branches_are_refused_before_any_work(cli: Cli, tmp_path: Path) -> None:
+    plain = tiny_model()
+    config = plain.transducer.config.replace(small_pattern="L", small_size=16)
+    branching = dataclasses.replace(plain, transducer=Transducer(config).eval())
+    save_speech_model(tmp_path / "two", branching, card="# two\n")
+    done = cli("compress", tmp_path / "two", "-o", tmp_path / "m.solo", "--data", "/nowhere")
+    assert done.status == 2 and "this model has two branches" in done.err, done.err
 
 
 def test_settings_find_their_place() -> None:

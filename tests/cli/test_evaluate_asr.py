@@ -1,6 +1,7 @@
 """`solomonic eval asr`: tables, JSON, reports, lists of words, missing files, Ctrl-C."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,7 +46,9 @@ def recordings(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
 
 
 @pytest.fixture
-def evaluate(cli: Cli, model: Path) -> Cli:
+def evaluate(cli: Cli, model: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """The command without lines of progress, which a busy machine would see."""
+    monkeypatch.setattr("solomonic.cli.evaluate_asr.Progress.__init__.__defaults__", (math.inf,))
     return lambda *arguments: cli("eval", "asr", "--model", model, *arguments)
 
 
@@ -164,9 +167,24 @@ def test_progress_is_told_now_and_then(
     [
         (["--tail", "-1"], "tail = -1.0 must lie between 0 and 60 seconds."),
         (["--limit", "0"], "limit = 0 recordings leaves none; give 1 or more."),
+        (["--out", "report.csv"],
+         "a report cannot be written as 'report.csv'; end the name in .html or .json."),
     ],
-)
+)  # fmt: skip
 def test_impossible_wishes(
     options: list[str], message: str, evaluate: Cli, recordings: Path
 ) -> None:
     assert evaluate(recordings, *options) == Done(2, "", f"error: {message}\n")
+
+
+def test_a_report_that_cannot_be_written_costs_no_figures(
+    evaluate: Cli, recordings: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    done = evaluate(recordings, "--limit", 1, "--json", "--out", tmp_path / "file" / "report.html")
+    assert done.status == 2 and done.err.count("\n") == 1
+    assert done.record["recordings"] == 1
+    (tmp_path / "folder.json").mkdir()
+    done = evaluate(recordings, "--out", tmp_path / "folder.json")
+    assert (done.status, done.out) == (2, "")
+    assert "is a folder; give the name of a file in it." in done.err

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from solomonic.kernels import native
+from needs import needs_core
 
 from .conftest import Done
 
 Cli = Callable[..., Done]
-needs_core = pytest.mark.skipif(native.load() is None, reason=str(native.why_not()))
 
 
 def test_every_phase_names_every_op(cli: Cli, model_dir: Path) -> None:

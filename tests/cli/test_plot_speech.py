@@ -69,6 +69,25 @@ def test_costs_alone_make_a_lattice_too(cli: Cli, tmp_path: Path) -> None:
     assert "hello" in (tmp_path / "x.svg").read_text()
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("x.fst.txt", "0 1 hello 1.5\n", "OpenFst text: there is no final state"),
+        ("x.slf", "N=2 L=1\nI=0\nI=1\nJ=0 S=0 E=one\n", "SLF text, line 4: "),
+        ("x.lat.txt", "\n", "Kaldi text: there is no lattice in it."),
+        ("x.slm", "SL\1\5", "the lattice message is cut short: "),
+    ],
+)
+def test_a_damaged_lattice_is_named(
+    name: str, text: str, message: str, cli: Cli, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(text)
+    done = cli("plot", "lattice", tmp_path / name, "--out", tmp_path / "x.svg")
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(f"error: {tmp_path / name}: {message}")
+    assert not (tmp_path / "x.svg").exists()
+
+
 def test_pruning_thins_it(cli: Cli, tmp_path: Path) -> None:
     file = tmp_path / "other.fst.txt"
     arcs = "".join(f"{n} {n + 1} w{n}x{k} {k}\n" for n in range(60) for k in range(5))
@@ -168,7 +187,7 @@ def test_silence_has_pictures_too(cli: Cli, model: Path, tmp_path: Path) -> None
         (["lattice", "old.svg", "--out", "x.svg"],
          "old.svg is a picture already; give a recording or a lattice."),
         (["lattice", "bytes.slm", "--out", "x.svg"],
-         "this is no lattice message: byte 0 is not 'SL'."),
+         "bytes.slm: this is no lattice message: byte 0 is not 'SL'."),
         (["lattice", "bytes.slf", "--out", "x.svg"],
          "bytes.slf is no text, so no lattice; write it again."),
         (["lattice", "none.wav", "--out", "x.svg", "--model", "MODEL"],

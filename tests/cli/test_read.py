@@ -170,6 +170,10 @@ def test_bad_input_is_one_sentence(place: Path, capsys: pytest.CaptureFixture[st
          "did you mean 'rate'"),
         (("adapt", place / "a.txt", "--model", model, "--save", place / "x", "--seconds", 0),
          "more --seconds"),
+        (("adapt", place / "a.txt", "--model", model, "--save", place / "x", "--methods",
+          "examples"), "needs a memory"),
+        (("adapt", place / "a.txt", "--model", model, "--save", place / "x", "--memory",
+          place / "none.db"), "there is no memory"),
     ]  # fmt: skip
     for words, said in cases:
         status, out, err = run(capsys, *words)

@@ -54,6 +54,8 @@ def test_bad_files_are_one_sentence(cli: Callable[..., Any], tasks: Path, tmp_pa
     (tmp_path / "foreign").write_text("words " * 1000)
     done = cli("solve", tasks, "--store", tmp_path / "foreign")
     assert done.status == 2 and "not a memory of solomonic" in done.err
+    done = cli("solve", tasks, "--store", "postgresql://x/y")
+    assert done.status == 2 and "kept in a file" in done.err
 
 
 def test_a_model_proposes(
@@ -105,6 +107,7 @@ def test_claims_from_adding_to_conflicts(cli: Callable[..., Any], tmp_path: Path
         (("check", "{}", "a", "b", "c", "--at", "soon"), "no date"),
         (("add", "{}", "a", "b", "3", "--unit", "parsecs"), "no unit"),
         (("rule", "{}", "nonsense"), "no rule"),
+        (("add", "postgresql://x/y", "a", "b", "3"), "kept in a file"),
     ],
 )
 def test_claims_bad_input(

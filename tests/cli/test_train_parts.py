@@ -22,13 +22,17 @@ Cli = Callable[..., Done]
 
 def test_context_is_trained_and_resumed(cli: Cli, tmp_path: Path) -> None:
     manifest = write_corpus(tmp_path / "tones", [("train", 8)])
-    words = [json.loads(line)["text"] for line in manifest.read_text().splitlines()]
+    said = manifest.read_text()
+    silent = {**json.loads(said.splitlines()[0]), "text": None}
+    manifest.write_text(said + json.dumps(silent) + "\n")
+    words = [json.loads(line)["text"] for line in said.splitlines()]
     save_speech_model(tmp_path / "model", tiny_model(WordPieces.train(words, 40)))
     command = ("train", "context", "--data", manifest, "--model", tmp_path / "model")
     more = ("--out", tmp_path / "out", "--set", "frames_per_batch=1200", "--set", "copies=0")
     done = cli(*command, *more, "--steps", 2, "--json")
     assert done.status == 0, done.err
     assert json.loads(done.out)["steps"] == 2
+    assert "left out: 1 not transcribed" in done.err.splitlines()
     before, after = (load_speech_model(tmp_path / name).transducer for name in ("model", "out"))
     assert before.context is None and after.context is not None
     kept = dict(after.named_parameters())
@@ -49,11 +53,12 @@ def test_endpoint_from_a_file_of_commands(cli: Cli, tmp_path: Path) -> None:
     if not (shutil.which("espeak-ng") and shutil.which("flite")):
         pytest.skip("needs espeak-ng and flite")
     model = save_tiny(tmp_path / "model")
-    (tmp_path / "commands.txt").write_text("Stop!\n\nturn on the kitchen lights\n")
+    (tmp_path / "commands.txt").write_text("Stop!\n\nturn on the kitchen lights\ncall 911\n")
     done = cli("train", "endpoint", "--model", model, "--out", tmp_path / "out", "--epochs", 2,
                "--sentences", tmp_path / "commands.txt", "--weights", "int8", "--json")  # fmt: skip
     assert done.status == 0, done.err
     assert json.loads(done.out)["commands"] == 2
+    assert done.err.splitlines()[0] == "left out: 1 with digits or such"
     loaded = load_speech_model(tmp_path / "out")
     assert loaded.end is not None and loaded.weights == "int8"
     assert (tmp_path / "out" / "README.md").read_text() == "# tiny\n"

@@ -251,7 +251,7 @@ BAD: list[tuple[Callable[[Path], Path], str]] = [
      "FLAC, Ogg, Opus or MP3 file.\n"),
     (with_nan, "error: {0} holds samples that are not finite (NaN or infinite); save it again.\n"),
     (not_there, "error: there is no recording {0}; give the path of an audio file.\n"),
-    (a_folder, "error: there is no recording {0}; give the path of an audio file.\n"),
+    (a_folder, "error: {0} is a folder; give the audio files in it, such as {0}/*.wav.\n"),
 ]  # fmt: skip
 
 
@@ -392,6 +392,30 @@ def test_nothing_on_standard_input(transcribe: Cli, monkeypatch: pytest.MonkeyPa
     assert done.err.startswith("error: standard input is empty; pipe raw audio into it")
     feed(monkeypatch, np.array([0.0, np.nan], "<f4").tobytes())
     assert "not finite" in transcribe("-", "--encoding", "f32le").err
+    feed(monkeypatch, b"\0\0")  # one sample, and too short to begin as a file does
+    assert transcribe("-") == Done(0, "\n", "")
+
+
+@pytest.mark.parametrize(("ending", "kind"), [("wav", "WAV"), ("flac", "FLAC"), ("ogg", "Ogg")])
+def test_a_file_on_standard_input_is_not_heard_as_noise(
+    ending: str, kind: str, transcribe: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soundfile.write(tmp_path / f"a.{ending}", command(seed=1), RATE)
+    feed(monkeypatch, (tmp_path / f"a.{ending}").read_bytes())
+    done = transcribe("-")
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(
+        f"error: standard input is a {kind} file, and raw samples are read there; give the path "
+        "of the file instead, or pipe raw audio into it, as in `sox "
+    )
+
+
+def test_a_keyboard_is_no_microphone(transcribe: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    keyboard = SimpleNamespace(isatty=lambda: True)
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=keyboard))
+    done = transcribe("-")
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith("error: standard input is the keyboard; pipe raw audio into it, ")
 
 
 @pytest.mark.parametrize(

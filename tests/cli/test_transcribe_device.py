@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from solomonic.kernels import native
+from needs import needs_recognizer
 from solomonic.speech import native_recognizer
 from solomonic.speech.lattice import decode_message
 from solomonic.speech.native_recognizer import NativeRecognizer
@@ -19,11 +19,7 @@ from speech_tiny import RATE, command, save_tiny
 from .conftest import Done
 
 Cli = Callable[..., Done]
-CORE = native.load()
-pytestmark = pytest.mark.skipif(
-    not hasattr(getattr(CORE, "speech_stream", None), "Recognizer"),
-    reason="the native core is not built with the recogniser",
-)
+pytestmark = needs_recognizer
 MODEL = Path(__file__).parents[2] / "native/tests/data/speech.solo"
 
 

@@ -103,12 +103,26 @@ def test_a_newer_update_has_its_status(cli: Cli, place: Path) -> None:
     refused(cli, place, 6, "newer, byte 8: the update has version 2", "newer")
 
 
+def test_nothing_is_written_over_what_is_read(cli: Cli, place: Path) -> None:
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    for words in (
+        ("diff", "0.solo", "1.solo", "-o", "1.solo"),
+        ("diff", "0.solo", "1.solo", "-o", "./0.solo"),
+        ("patch", "0.solo", "0.update", "-o", "0.update"),
+        ("patch", "0.solo", "0.update", "-o", "new.solo", "--keep-undo", "0.solo"),
+        ("patch", "0.solo", "0.update", "-o", "new.solo", "--keep-undo", "new.solo"),
+    ):
+        done = cli(*words)
+        assert done.status == 2 and "would be written over" in done.err, done.err
+        assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+
+
 def test_files_that_are_not_there(cli: Cli, place: Path) -> None:
     refused(cli, place, 2, "cannot read the update missing", "missing")
     done = cli("diff", "0.solo", place, "-o", "u")
     assert done.status == 2 and "is a folder" in done.err
     done = cli("diff", "0.update", "1.solo", "-o", "u")
-    assert done.status == 2 and "the old file" in done.err
+    assert done.status == 2 and "0.update, byte 0: this is no device file" in done.err
     done = cli("patch", "0.solo", "0.update", "-o", "1.solo/new.solo")
     assert done.status == 2 and "1.solo" in done.err
     assert not (place / "u").exists()

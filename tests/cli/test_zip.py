@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from solomonic.induction import native
+from needs import needs_core
+from solomonic.cli import zip
 
 from .conftest import Done
 
 Cli = Callable[..., Done]
-needs_core = pytest.mark.skipif(native.load() is None, reason="the native core is not here")
 TEXT = b"so much depends upon a red wheel barrow glazed with rain water\n" * 20
 
 
@@ -30,6 +30,21 @@ def test_a_round_trip(cli: Cli, tmp_path: Path, predictor: str) -> None:
     source.unlink()
     assert cli("unzip", str(archive)).status == 0
     assert source.read_bytes() == TEXT
+
+
+@needs_core
+def test_long_work_says_how_far_it_is(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zip, "_PAUSE", 0.0)
+    source = tmp_path / "poem.txt"
+    source.write_bytes(TEXT)
+    done = cli("zip", str(source), "--json")
+    assert json.loads(done.out)["text_bytes"] == len(TEXT)
+    assert done.err.splitlines() == ["0 of 1,260 bytes", "1,260 of 1,260 bytes"]
+    source.unlink()
+    size = (tmp_path / "poem.txt.slz").stat().st_size
+    assert f"of {size:,} bytes" in cli("unzip", str(tmp_path / "poem.txt.slz")).err
 
 
 @needs_core
@@ -56,6 +71,7 @@ def test_what_cannot_be_done_is_said(cli: Cli, tmp_path: Path) -> None:
         (("gen", "universal", "--out", str(source)), "is a file"),
         (("gen", "universal", "--out", str(tmp_path / "c"), "--alphabet", "40"), "2 to 36"),
         (("eval", "regret", "--sources", "tea"), "no source 'tea'"),
+        (("eval", "regret", "--untrained"), "give the DIR of a trained one"),
     ):
         done = cli(*arguments)
         assert done.status == 2, arguments
@@ -68,7 +84,7 @@ def test_universal_text_is_the_same_for_equal_seeds(cli: Cli, tmp_path: Path) ->
         options = ("--count", "30", "--shard", "20", "--length", "32", "--alphabet", "3")
         out = tmp_path / folder
         assert cli("gen", "universal", "--out", str(out), *options, "--seed", str(seed)).status == 0
-        return [path.read_bytes() for path in sorted(out.iterdir())]
+        return [path.read_bytes() for path in sorted(out.glob("*.jsonl"))]
 
     first = made("a", 0)
     assert [len(shard.splitlines()) for shard in first] == [20, 10]
@@ -79,6 +95,9 @@ def test_universal_text_is_the_same_for_equal_seeds(cli: Cli, tmp_path: Path) ->
     assert made("c", 1) != first
     (tmp_path / "a" / "universal-00001.jsonl").unlink()
     assert made("a", 0) == first
+    other = cli("gen", "universal", "--out", tmp_path / "a", "--count", "30", "--alphabet", "2")
+    assert other.status == 2
+    assert "another run (--length 32, not 256); choose another --out" in other.err
 
 
 def test_a_language_model_zips_and_only_it_unzips(

@@ -163,6 +163,20 @@ def test_settings_keep_their_types() -> None:
             typed(Knobs, "k", changed)
 
 
+def test_settings_that_came_later() -> None:
+    """Left out where they say what their absence means, so that old models keep their files."""
+    later = {"some": None, "on": False}
+    for knobs, kept in ((Knobs(), 3), (Knobs(some=4), 4), (Knobs(some=0, on=True), 5)):
+        stored = settings("k", knobs.to_json(), later)
+        assert len(stored) == kept
+        assert typed(Knobs, "k", stored, later) == knobs
+        assert typed(Knobs, "k", settings("k", knobs.to_json()), later) == knobs
+    with pytest.raises(ConfigError, match=r"k\.on"):
+        typed(Knobs, "k", settings("k", Knobs().to_json(), later))
+    with pytest.raises(ConfigError, match=r"k\.size"):
+        typed(Knobs, "k", {"k.rate": "0.5", "k.name": ""}, later)
+
+
 def test_signatures(tmp_path: Path) -> None:
     pytest.importorskip("cryptography")
     private, public = new_key()

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from needs import needs_core
 from solomonic.core import BitPredictor, CheckpointError, Predictor, VocabularyError
-from solomonic.induction import ByteTree, ContextTree, Frequencies, Mixer, bits, coding, mix, native
+from solomonic.induction import ByteTree, ContextTree, Frequencies, Mixer, bits, coding, mix
 from solomonic.induction.archive import ArchiveReader, ByteCodec, compress
 from solomonic.induction.hinted import Hinted
 from solomonic.induction.restricted import Restricted
@@ -23,8 +24,6 @@ from solomonic.realization import AutomatonPredictor, hidden_markov
 from .support import small
 
 Make = Callable[[], Predictor]
-HAS_CORE = native.load() is not None
-WITHOUT_CORE = pytest.mark.skipif(not HAS_CORE, reason="the native core is not here")
 
 
 def language_model(packed: bool, **changes: object) -> Make:
@@ -80,7 +79,7 @@ COMPILED: dict[str, Make] = {
     "hinted mixer, native": lambda: Hinted(online(True), Mixer(10, native=True)),
 }
 ALL = [pytest.param(make, id=name) for name, make in PREDICTORS.items()] + [
-    pytest.param(make, id=name, marks=WITHOUT_CORE) for name, make in COMPILED.items()
+    pytest.param(make, id=name, marks=needs_core) for name, make in COMPILED.items()
 ]
 every = pytest.mark.parametrize("make", ALL)
 

@@ -7,16 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from needs import needs_core
 from solomonic.core import ConfigError
 from solomonic.evals.regret import RegretConfig, contenders, plot_regret, regret
-from solomonic.induction import ContextTree, Frequencies, bits, native
+from solomonic.induction import ContextTree, Frequencies, bits
 from solomonic.induction.bracket import Bracket
 from solomonic.induction.machine import run_program
 from solomonic.induction.numbers import SplitMix
 from solomonic.induction.oracles import HmmFilter, PeriodicBayes, SwitchingBayes
 from solomonic.induction.sources import SOURCES, machine_bounds, machine_outputs
-
-needs_core = pytest.mark.skipif(native.load() is None, reason="the native core is not here")
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from needs import needs_core
 from solomonic.core import CheckpointError, DataError, SolomonicError
-from solomonic.induction import ByteTree, Frequencies, Mixer, coding, native
+from solomonic.induction import ByteTree, Frequencies, Mixer, coding
 from solomonic.induction.archive import ArchiveReader, ByteCodec, compress
-
-HAS_CORE = native.load() is not None
-needs_core = pytest.mark.skipif(not HAS_CORE, reason="the native core is not here")
 
 
 def codec(name: str = "mix") -> ByteCodec:

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from needs import needs_core
 from solomonic.core import ConfigError
-from solomonic.induction import ByteTree, ContextTree, bits, native
+from solomonic.induction import ByteTree, ContextTree, bits
 
-HAS_CORE = native.load() is not None
-needs_core = pytest.mark.skipif(not HAS_CORE, reason="the native core is not here")
 CORES = [False, pytest.param(True, marks=needs_core)]
 
 

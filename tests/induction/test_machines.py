@@ -5,13 +5,12 @@ import math
 import numpy as np
 import pytest
 
+from needs import needs_core
 from solomonic.core import ConfigError
-from solomonic.induction import levin, machine, native, turing
+from solomonic.induction import levin, machine, turing
 from solomonic.induction.bracket import Bracket
 from solomonic.induction.solomonoff import Solomonoff
 
-HAS_CORE = native.load() is not None
-needs_core = pytest.mark.skipif(not HAS_CORE, reason="the native core is not here")
 CORES = [False, pytest.param(True, marks=needs_core)]
 TARGET = bytes([0, 1] * 4)
 

@@ -5,10 +5,9 @@ import bz2
 import numpy as np
 import pytest
 
+from needs import needs_core
 from solomonic.core import ConfigError
-from solomonic.induction import Mixer, coding, native
-
-needs_core = pytest.mark.skipif(native.load() is None, reason="the native core is not here")
+from solomonic.induction import Mixer, coding
 
 # Words, lines above each other, a long repeat, bytes that are no text.
 SAMPLE = (

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from needs import needs_core
 from solomonic import kernels
 from solomonic.kernels import native
 from solomonic.kernels.transducer.pruning import ranges
@@ -268,7 +269,7 @@ def test_cells_hide_no_fault(fast: str, bad: float) -> None:
         assert found.isnan().sum() == 1 and found[0, at].isnan()
 
 
-@pytest.mark.skipif(CORE is None, reason="the native core is not built")
+@needs_core
 def test_the_number_of_threads_changes_no_bit() -> None:
     def everything() -> list[Tensor]:
         given = cells(torch.float32)
@@ -290,7 +291,7 @@ def test_the_number_of_threads_changes_no_bit() -> None:
     assert all(torch.equal(a, b) for a, b in zip(two, everything(), strict=True))
 
 
-@pytest.mark.skipif(CORE is None, reason="the native core is not built")
+@needs_core
 def test_the_registry_says_what_runs() -> None:
     narrow, wide = planes(torch.float32), planes(torch.float64)
     assert kernels.explain("transducer", *narrow, *LENGTHS).startswith("transducer: native (")

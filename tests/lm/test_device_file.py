@@ -40,6 +40,16 @@ def test_there_and_back(kind: str, model: LanguageModel, tmp_path: Path) -> None
     assert b"".join(texts[i] for i in tokenizer.encode(TEXT[0])).decode() == TEXT[0]
 
 
+def test_a_setting_that_came_later_may_be_absent(model: LanguageModel, tmp_path: Path) -> None:
+    write_device_model(tmp_path / "a.solo", model, ByteTokenizer())
+    assert "lm.ssm_state_rank" not in read_pack(tmp_path / "a.solo").config
+    assert read_device_model(tmp_path / "a.solo")[0].config == CONFIG
+    config = CONFIG.replace(ssm_state_rank=5)
+    write_device_model(tmp_path / "b.solo", LanguageModel(config), ByteTokenizer())
+    assert read_pack(tmp_path / "b.solo").config["lm.ssm_state_rank"] == "5"
+    assert read_device_model(tmp_path / "b.solo")[0].config == config
+
+
 def test_eight_bits_and_given_matrices(model: LanguageModel, tmp_path: Path) -> None:
     levels = np.zeros((300, 32), np.int8)
     levels[:, 0] = 7

@@ -4,17 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from needs import needs_core
 from solomonic.core import ConfigError
-from solomonic.kernels import native
 from solomonic.lm.memory_map import memory_map
 from solomonic.lm.model import LanguageModel
 from solomonic.lm.native import NativeModel
 from solomonic.text.tokenizer import ByteTokenizer
 from tiny import tiny_config
 
-pytestmark = pytest.mark.skipif(
-    native.load() is None, reason=str(native.why_not() or "there is a native core")
-)
+pytestmark = needs_core
 
 
 @pytest.mark.parametrize("length", [2, 3, 17, 18, 40])

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from needs import needs_core
 from solomonic.core import CheckpointError, ConfigError
-from solomonic.kernels import native
 from solomonic.lm.decays import Decays
 from solomonic.lm.merging import merge_states
 from solomonic.lm.model import LanguageModel
@@ -157,7 +157,7 @@ def test_merged_states_merge_and_methods_differ() -> None:
     assert torch.allclose(h[0], backwards, rtol=0, atol=1e-14)
 
 
-@pytest.mark.skipif(bool(native.why_not()), reason=str(native.why_not()))
+@needs_core
 def test_the_native_core_goes_on_from_a_merged_file(tmp_path: Path) -> None:
     model = tiny_model("MB").float()
     for name, length in (("a", 20), ("b", 31)):

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from needs import needs_core
 from solomonic import kernels
 from solomonic.core import ConfigError, ShapeError
-from solomonic.kernels import native as native_core
 from solomonic.layers import ModelConfig
 from solomonic.lm.generate import GenerateConfig, Generation, generate
 from solomonic.lm.model import LanguageModel, ModelState
@@ -18,9 +18,7 @@ from solomonic.lm.native import WEIGHTS, NativeModel, require_core
 from solomonic.lm.score import score_text
 from solomonic.text import ByteTokenizer
 
-pytestmark = pytest.mark.skipif(
-    native_core.load() is None, reason=str(native_core.why_not() or "there is a native core")
-)
+pytestmark = needs_core
 
 SMALL: dict[str, Any] = {
     "hidden_size": 64,

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from needs import needs_core
 from solomonic.core import ConfigError
 from solomonic.induction import Frequencies, Hinted, Mixer, bits
-from solomonic.kernels import native
 from solomonic.lm.online import OnlineConfig, OnlineLm
 
 SMALL = OnlineConfig(
     hidden_size=32, window_size=8, eidetic_slots=4, every=8, rows=4, length=32, lr=1e-2
 )
-needs_core = pytest.mark.skipif(native.load() is None, reason="the native core is not here")
 
 
 def test_it_learns_from_what_it_reads() -> None:

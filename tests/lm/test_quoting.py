@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from needs import needs_core
 from solomonic.core import ConfigError, DataError
-from solomonic.kernels import native
 from solomonic.lm.generate import GenerateConfig, Generation
 from solomonic.lm.model import LanguageModel
 from solomonic.lm.native import NativeModel
@@ -70,7 +70,7 @@ def test_without_quotation_marks_nothing_changes() -> None:
     assert torch.equal(logits, model.next_logits(torch.tensor([[97]]))[0])
 
 
-@pytest.mark.skipif(native.why_not() is not None, reason="the native core is not here")
+@needs_core
 def test_the_native_engine_and_ids_without_a_text(fond: Fond) -> None:
     model = NativeModel(fond)
     logits, _ = Quoting(model, CONSTRAINT).next_logits(torch.tensor([list(b'"So')]))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from needs import needs_core
 from solomonic.core import CheckpointError, ConfigError, DataError, ShapeError
-from solomonic.kernels import native as native_core
 from solomonic.lm.generate import GenerateConfig, Generation
 from solomonic.lm.native import NativeModel
 from solomonic.lm.remembering import RememberConfig, Remembering, RememberingState
@@ -136,7 +136,7 @@ def test_skimmed_text_is_matched_as_if_it_had_been_read() -> None:
         with_memory.skim([1], with_memory.init_state(2))
 
 
-@pytest.mark.skipif(native_core.load() is None, reason="no native core")
+@needs_core
 def test_the_native_core_remembers_as_torch_does() -> None:
     model = tiny_model("BM").float()
     pair = [Remembering(one, TOKENIZER) for one in (model, NativeModel(model))]

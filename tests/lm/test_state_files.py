@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from needs import needs_core
 from solomonic.core import CheckpointError
-from solomonic.kernels import native
 from solomonic.lm import state_files
 from solomonic.lm.decays import Decays
 from solomonic.lm.model import LanguageModel
@@ -25,7 +25,6 @@ from solomonic.lm.state_files import (
 from solomonic.text import BpeTokenizer, ByteTokenizer
 from tiny import PATTERNS, tiny_model, tokens
 
-needs_core = pytest.mark.skipif(bool(native.why_not()), reason=str(native.why_not()))
 ENGINES = ["torch", pytest.param("native", marks=needs_core)]
 NOTES = StateNotes(documents=(Document(name="d", tokens=38, read=37, digest="x"),), unread=(7,))
 

@@ -224,3 +224,10 @@ def test_microphone_gives_its_blocks_and_closes(monkeypatch: pytest.MonkeyPatch)
     fake.InputStream = refuse
     with pytest.raises(ConfigError, match="no device"):
         next(microphone())
+
+    def unknown(**_: Any) -> None:  # what sounddevice says of several that fit
+        raise ValueError("Multiple input devices found for 'usb':\n[1] usb a\n[2] usb b")
+
+    fake.InputStream = unknown
+    with pytest.raises(ConfigError, match=r"found for 'usb': \[1\] usb a \[2\] usb b\); give"):
+        next(microphone(device="usb"))

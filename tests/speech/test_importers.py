@@ -87,6 +87,9 @@ def test_kaldi(tmp_path: Path) -> None:
         ("hello there", "s1", 2.0), ("", "s2", 1.0),
     ]  # fmt: skip
     assert not (tmp_path / "out").exists(), "whole recordings stay where they are"
+    (folder / "text").write_text("a\thello there\nb\n")
+    (folder / "utt2spk").write_text("a\ts1\nb  s2\n")
+    assert kaldi(folder, tmp_path / "out") == found, "tabs and several blanks separate as well"
 
 
 def test_kaldi_segments(tmp_path: Path) -> None:
@@ -111,6 +114,8 @@ def test_kaldi_segments(tmp_path: Path) -> None:
         ("wav.scp", "a gone.wav\n", r"1 of 1 recordings are missing.*gone\.wav"),
         ("wav.scp", "a\n", "line 1: 'a' stands alone"),
         ("wav.scp", "", "lists no recordings"),
+        ("wav.scp", "a wav/a.wav\na wav/b.wav\n", "line 2: 'a' is there twice"),
+        ("wav.scp", "a wav/a.wav\n", "1 of 2 lines in text have no recording.*: b"),
         ("text", "a hi\n", "1 of 2 utterances have no line in text"),
         ("segments", "x c 0 1\n", "'c' is not in wav.scp"),
         ("segments", "x a 1\n", "NAME RECORDING START END"),

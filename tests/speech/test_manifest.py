@@ -11,6 +11,7 @@ from solomonic.speech.data.manifest import (
     Utterance,
     drop_unclear,
     read_manifest,
+    refuse,
     write_manifest,
 )
 
@@ -58,13 +59,22 @@ def test_written_and_read_again(tmp_path: Path) -> None:
         write_manifest(tmp_path / "file" / "manifest.jsonl", found)
 
 
-def test_all_missing_recordings_are_counted_and_twenty_named(tmp_path: Path) -> None:
+def test_all_missing_recordings_are_named(tmp_path: Path) -> None:
     file = write(tmp_path, [line(i) for i in range(30)], missing=tuple(range(25)))
     with pytest.raises(DataError) as caught:
         read_manifest(file)
     message = str(caught.value)
-    assert message.startswith("25 of 30 recordings are missing") and "and 5 more" in message
-    assert all(f"audio/{i}.wav" in message for i in range(20)) and "20.wav" not in message
+    assert message.startswith("25 of 30 recordings are missing") and "more" not in message
+    assert all(f"audio/{i}.wav" in message for i in range(25)) and "25.wav" not in message
+
+
+def test_of_a_whole_missing_set_a_thousand_are_named() -> None:
+    names = [f"{i}.wav" for i in range(1005)]
+    with pytest.raises(DataError) as caught:
+        refuse(names, 2000, "recordings are missing", "copy them")
+    message = str(caught.value)
+    assert message.startswith("1005 of 2000 recordings are missing; copy them: 0.wav, 1.wav, ")
+    assert message.endswith(", 999.wav and 5 more.")
 
 
 def test_missing_texts(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from needs import needs_core
 from solomonic import kernels
 from solomonic.core import ConfigError, ShapeError
-from solomonic.kernels import native as native_core
 from solomonic.speech.audio import read_audio
 from solomonic.speech.config import TransducerConfig
 from solomonic.speech.features import FeatureConfig, FeatureStream, features
@@ -30,9 +30,7 @@ from solomonic.speech.recognizer import SHIPPED, Recognizer
 from solomonic.state import concatenate, gather
 from speech_tiny import command, tiny_model
 
-pytestmark = pytest.mark.skipif(
-    native_core.load() is None, reason=str(native_core.why_not() or "there is a native core")
-)
+pytestmark = needs_core
 
 SMALL: dict[str, Any] = {
     "vocab_size": 60, "bins": 20, "hidden_size": 32, "num_attention_heads": 2,

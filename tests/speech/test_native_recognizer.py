@@ -20,6 +20,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from needs import needs_recognizer
 from solomonic.core import CheckpointError, ConfigError, DataError, ShapeError
 from solomonic.kernels import native as native_core
 from solomonic.speech.biasing import Biasing
@@ -41,10 +42,7 @@ from solomonic.speech.result import Result
 from speech_tiny import RATE, command, silence, speech
 
 CORE = native_core.load()
-pytestmark = pytest.mark.skipif(
-    not hasattr(getattr(CORE, "speech_stream", None), "Recognizer"),
-    reason="the native core is not built with the recogniser",
-)
+pytestmark = needs_recognizer
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "native/tests/data/speech.solo"

@@ -9,10 +9,12 @@ from solomonic.speech.data.online import (
     OnlineConfig,
     change,
     draw_noise,
+    hiss,
     mask,
     mix,
     narrow,
     pad,
+    steady_noise,
     warp,
 )
 from solomonic.speech.features import features
@@ -23,6 +25,7 @@ NOTHING = OnlineConfig(
     tail_min_ms=0,
     volume_db=(0, 0),
     noise=0,
+    floor=0,
     time_masks=0,
     bin_masks=0,
     warp=0,
@@ -84,6 +87,26 @@ def test_as_many_are_noisy_as_the_share_says() -> None:
         not np.allclose(change(given, config, [], generator), given, atol=1e-5) for _ in range(500)
     )
     assert count / 500 == pytest.approx(0.3, abs=5 * np.sqrt(0.21 / 500))
+
+
+@pytest.mark.parametrize("level", [-70.0, -50.0, -20.0])
+def test_hiss_has_the_level_of_white_noise_of_that_level(level: float) -> None:
+    """Mean power over bins, against the features of real samples; and it buries what is softer."""
+    samples = rng().standard_normal(32_000) * 10 ** (level / 20)
+    real = np.exp(features(samples.astype(np.float32))).mean()
+    silent = np.full((400, 80), SILENCE, dtype=np.float32)
+    for seed in range(5):
+        made = np.exp(hiss(silent, level, rng(seed)))
+        assert 10 * np.log10(made.mean() / real) == pytest.approx(0, abs=0.5)
+    loud = silent + 20
+    np.testing.assert_allclose(hiss(loud, -70.0, rng()), loud, atol=0.1)
+
+
+def test_steady_noise_is_of_every_colour_from_brown_to_white() -> None:
+    """White noise, in samples, rises within the range that is drawn."""
+    white = features(rng().standard_normal(32_000).astype(np.float32) * 0.1).mean(axis=0)
+    rises = [float(np.ptp(steady_noise(50, 80, rng(seed)).mean(axis=0))) for seed in range(200)]
+    assert min(rises) < 2 < white[79] - white[10] < max(rises)
 
 
 @pytest.mark.parametrize("snr", [-5.0, 0.0, 10.0, 20.0])

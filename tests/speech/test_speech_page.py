@@ -1,4 +1,5 @@
-"""docs/speech.md runs as it stands, on the tiny model in place of the one that ships."""
+"""The pages on speech run as they stand: docs/speech.md, with the tiny model in place of the one
+that ships, and the pages of its parts, which need none."""
 
 import re
 import shlex
@@ -12,7 +13,9 @@ from solomonic.speech import recognizer
 from solomonic.speech.data.manifest import Utterance, write_manifest
 from speech_tiny import RATE, command, save_tiny
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "speech.md").read_text("utf-8")
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = (DOCS / "speech.md").read_text("utf-8")
+PARTS = ("speech-data", "end-pointing", "personal-words", "lattices", "transducer-loss", "decoding")
 
 
 @pytest.fixture
@@ -28,15 +31,30 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = PAGE) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+
+
+def run_python(page: str, name: str) -> None:
+    """Its blocks in order, in one namespace."""
+    names: dict[str, object] = {"__name__": "page"}
+    for block in blocks("python", page):
+        exec(compile(block, name, "exec"), names)
 
 
 def test_its_python_runs(place: Path) -> None:
-    names: dict[str, object] = {"__name__": "page"}
     assert len(blocks("python")) >= 6
-    for block in blocks("python"):
-        exec(compile(block, "speech.md", "exec"), names)
+    run_python(PAGE, "speech.md")
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_the_python_of_its_parts_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (DOCS / f"{name}.md").read_text("utf-8")
+    assert blocks("python", page)
+    run_python(page, f"{name}.md")
 
 
 def test_its_commands_run(place: Path) -> None:

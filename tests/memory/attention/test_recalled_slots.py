@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.autograd import gradcheck
 from torch.func import functional_call
 
+from needs import needs_core
 from solomonic import kernels
 from solomonic.core import ConfigError
 from solomonic.kernels import Recalled
-from solomonic.kernels.native import why_not
 from solomonic.layers import BMojo, LayerRecall, ModelConfig, Stack
 from solomonic.state import detach
 from tiny import tiny_config, tiny_model
@@ -92,7 +92,7 @@ def test_every_form_and_every_cut_is_the_definition(seed: int) -> None:
         assert (read(layer, u, recalled, cuts) - law).abs().max() <= TOLERANCE, cuts
 
 
-@pytest.mark.skipif(why_not() is not None, reason="no native core here")
+@needs_core
 @pytest.mark.parametrize("seed", range(4))
 @torch.no_grad()
 def test_the_native_core_agrees_in_float32(seed: int) -> None:
@@ -107,7 +107,7 @@ def test_the_native_core_agrees_in_float32(seed: int) -> None:
     assert (fast - plain).abs().max() <= 2e-5
 
 
-@pytest.mark.skipif(why_not() is not None, reason="no native core here")
+@needs_core
 def test_the_native_core_says_that_it_has_no_gradient_for_them() -> None:
     layer, u = layer_of(settings(0)).float(), inputs().float()
     recalled = recalled_for(layer, 3)

@@ -70,7 +70,7 @@ def test_passwords(algorithm: str) -> None:
         pytest.importorskip("cryptography")
     plain = make_pdf(PAGES)
     data = locked(plain, "tea", algorithm)
-    with pytest.raises(DataError, match="is protected by a password; give it with --password"):
+    with pytest.raises(DataError, match="protected by a password; `memory add --password` opens"):
         read_document(open_document(data, source="a.pdf"))
     with pytest.raises(DataError, match="protected by a password; the password given is not"):
         read_document(open_document(data, password="milk"))

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -411,6 +412,20 @@ def test_foreign_and_newer_stores_are_refused(tmp_path: Path) -> None:
         Solver("postgresql://x/y")
     with pytest.raises(StorageError):
         Solver(tmp_path / "text" / "s.db")
+
+
+@pytest.mark.parametrize("data", [b"cut", zlib.compress(b'{"version": 0}')])
+def test_a_search_that_cannot_be_gone_on_with_begins_anew(data: bytes, tmp_path: Path) -> None:
+    """Saved by another version, or damaged: it is only work, and can be done again."""
+    task = Task("sequence", {"terms": [1, 5, 13, 25, 41, 61]})
+    with Solver(tmp_path / "s.db") as solver:
+        assert solver.solve(task, Budget(candidates=20)).path == "gave up"
+        names = solver.ledger.db.execute("SELECT key FROM solver_frontier").fetchall()
+        assert len(names) >= 1
+        solver.ledger.db.execute("UPDATE solver_frontier SET data = ?", (data,))
+    with Solver(tmp_path / "s.db") as solver:
+        answer = solver.solve(task, Budget(seconds=60, candidates=50_000))
+        assert (answer.path, answer.verified) == ("searched", True)
 
 
 KILLED = """

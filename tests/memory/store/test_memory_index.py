@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from solomonic.core import CheckpointError, ConfigError, StorageError
-from solomonic.memory import Memory, MemoryConfig, NewItem
+from solomonic.memory import Memory, MemoryConfig, NewItem, sqlite
 from solomonic.memory.exact import ExactIndex, Rows
 from solomonic.memory.index import DerivedIndex
 
@@ -228,6 +228,28 @@ def test_verify_sees_an_index_that_differs_and_repairs_it(path: Path) -> None:
         index.add(np.array([9999]), keys[:1])
         assert memory.verify().problems == ("the index has too many: 1 vectors.",)
         assert memory.search(keys[0], 2)[0].item.id == 1  # 9999 is no item, so no answer
+
+
+def test_words_that_stand_everywhere_are_left_out_of_long_readings(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large memory only the rarest words are read; what they find is what all would find."""
+    monkeypatch.setattr(sqlite, "READ", 50)
+    texts = [f"the place in Málaga n{n}" for n in range(90)]
+    with Memory.open(path) as memory:
+        ids = memory.write_many(
+            NewItem(text=text) for text in [*texts, "a zebra in a place of MALAGA"]
+        )
+        for _ in range(2):  # the second time after everything was written anew
+            found = memory.search("the zebra in the n7", 20)
+            assert {hit.item.id for hit in found} == {ids[90], ids[7]}
+            found = memory.search("málaga", 100)  # alone it is read, however many it has
+            assert len(found) == 91
+            assert len(memory.search("Malaga the", 100)) == 90  # "the" has one entry less
+            memory.compact()
+        monkeypatch.setattr(sqlite, "READ", 10_000)
+        wide = [hit.item.id for hit in memory.search("the zebra in the n7", 100)]
+        assert len(wide) == 91 and set(wide[:2]) == {ids[90], ids[7]}
 
 
 def test_verify_sees_words_that_differ_and_repairs_them(path: Path) -> None:

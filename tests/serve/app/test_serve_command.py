@@ -27,8 +27,8 @@ from tiny import tiny_config
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
     """The command sends the process's logs to standard error, which is this test's only."""
-    names = ("solomonic", "uvicorn", "uvicorn.access", "websockets")
-    known = [(log, log.handlers, log.propagate, log.level, log.disabled)
+    names = ("", "solomonic", "uvicorn", "uvicorn.access", "websockets")
+    known = [(log, list(log.handlers), log.propagate, log.level, log.disabled)
              for log in map(logging.getLogger, names)]  # fmt: skip
     yield
     for log, handlers, propagate, level, disabled in known:

@@ -30,7 +30,7 @@ def client(served: Running) -> Iterator[openai.OpenAI]:
 
 
 def test_models(client: openai.OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == ["tiny"]
+    assert [(model.id, model.kind) for model in client.models.list()] == [("tiny", "text")]
     assert client.models.retrieve("tiny").created == 1
     with pytest.raises(openai.NotFoundError, match="no such model"):
         client.models.retrieve("passwd")

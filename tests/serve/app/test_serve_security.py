@@ -1,5 +1,6 @@
 """Who may come in, how much of it, and what is never told, sent or written down."""
 
+import contextlib
 import datetime
 import http.client
 import io
@@ -12,12 +13,13 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
 from serve_app import Running, running
@@ -27,6 +29,7 @@ from solomonic.serve import logs
 from solomonic.serve.config import ServeConfig
 from solomonic.serve.keys import KeyFile, issue_key
 from solomonic.serve.limits import Buckets
+from solomonic.serve.speech.engine import SpeechEngine
 
 ENGINE = ENGINES[-1]
 SECRET = "my password is swordfish nineteen"
@@ -156,6 +159,38 @@ def test_a_body_is_counted_while_it_comes(open_server: Running) -> None:
         for _ in range(5):
             link.sendall(b"200\r\n" + b"x" * 512 + b"\r\n")
         assert link.recv(4096).startswith(b"HTTP/1.1 413")
+
+
+def test_nobody_without_a_key_has_a_body_read(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    good = issue_key(KeyFile(file), "good", limits={"requests_per_minute": 2})
+    head = (
+        "POST {} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {}\r\nContent-Type: {}\r\n"
+        "Content-Length: 1000000\r\n\r\n"
+    )
+    form = "multipart/form-data; boundary=x"
+    with running(ServeConfig(api_key_file=str(file))) as server:
+        for path, kind in (("completions", "application/json"), ("audio/transcriptions", form)):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=30) as link:
+                link.sendall(head.format(f"/v1/{path}", "wrong", kind).encode())
+                assert link.recv(4096).startswith(b"HTTP/1.1 401")  # and nothing was sent yet
+                link.sendall(b"x" * 1000000)  # what is on its way is no reason to be cut off
+                while link.recv(4096):
+                    pass
+        body = {"model": "tiny", "prompt": "a"}
+        for expected in (404, 404, 429):  # a request counts once
+            assert ask(server, "POST", "/v1/completions", body, X_API_Key=good)[0] == expected
+
+
+def test_an_upload_for_which_there_is_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere/at/all")  # as a full disk would
+    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
+    body = part + bytes(2**20 + 1) + b"\r\n--x--\r\n"
+    with running(ServeConfig()) as server:
+        sent = {"Content_Type": "multipart/form-data; boundary=x"}
+        answer = ask(server, "POST", "/v1/audio/transcriptions", body, **sent)
+    assert answer[0] == 503 and code(answer) == "storage_unavailable"
+    assert b"/nowhere" not in answer[2]
 
 
 def test_slow_bodies_and_slow_headers_are_not_waited_for(open_server: Running) -> None:
@@ -317,8 +352,8 @@ def test_a_client_that_goes_is_noticed(open_server: Running) -> None:
 
 def test_nothing_a_user_says_is_logged() -> None:
     stream = io.StringIO()
-    known = {name: logging.getLogger(name) for name in ("solomonic", "uvicorn")}
-    before = {name: (log.handlers, log.propagate, log.level) for name, log in known.items()}
+    known = {name: logging.getLogger(name) for name in ("", "solomonic", "uvicorn")}
+    before = {name: (list(log.handlers), log.propagate, log.level) for name, log in known.items()}
     logs.configure("debug", stream)
     try:
         with running(ServeConfig(requests_per_minute=0), lm=tiny_lm(ENGINE)) as server:
@@ -332,6 +367,15 @@ def test_nothing_a_user_says_is_logged() -> None:
             ask(server, "POST", "/v1/completions", f'{{"{SECRET}'.encode())
             ask(server, "GET", f"/{SECRET.replace(' ', '-')}", X_Solomonic_User=SECRET)
             ask(server, "POST", "/v1/memory_map", {"text": SECRET})
+            logging.getLogger("asyncio").error(f"Task failed: {SECRET}")  # as libraries do
+            for path in ("v1/stream", "vosk"):
+                url = f"ws://127.0.0.1:{server.port}/{path}?api_key=swordfish"
+                with connect(url, additional_headers={"X-Said": "swordfish"}) as link:
+                    # The refusal is written before anything is read, so the link may be closed
+                    # by the time this is sent; what was written is still there to be received.
+                    with contextlib.suppress(ConnectionClosed):
+                        link.send(SECRET)
+                    assert "swordfish" not in str(link.recv())
 
             def broken(*_: object) -> None:
                 raise ValueError(SECRET)
@@ -352,10 +396,13 @@ def test_nothing_a_user_says_is_logged() -> None:
     assert {"id", "route", "method", "status", "ms", "client", "time", "level"} <= set(requests[0])
     assert requests[0]["route"] == "/v1/completions" and requests[0]["client"] == "local"
     assert any(line.get("error") == "ValueError" for line in lines)
+    assert any(line["logger"] == "asyncio" for line in lines)
+    assert {"/v1/stream", "/vosk"} <= {line["route"] for line in requests}
 
 
 def test_metrics_and_readiness(open_server: Running) -> None:
     ask(open_server, "GET", "/no/such/place")
+    ask(open_server, "POST", "/v1/completions", {"model": "tiny", "prompt": "a", "max_tokens": 2})
     text = ask(open_server, "GET", "/metrics")[2].decode()
     assert 'solomonic_http_requests_total{method="GET",route="other",status="404"}' in text
     assert re.search(r'solomonic_lm_tokens_total\{kind="generated"\} [1-9]', text)
@@ -368,6 +415,13 @@ def test_metrics_and_readiness(open_server: Running) -> None:
         assert answer[0] == 503 and code(answer) == "storage_unavailable"
     finally:
         store.check = check
+    speech = SpeechEngine(None)  # type: ignore[arg-type]
+    speech._thread = threading.Thread()  # one that is over
+    open_server.services.speech = speech
+    try:
+        assert code(ask(open_server, "GET", "/ready")) == "engine_failed"
+    finally:
+        open_server.services.speech = None
     assert ask(open_server, "GET", "/ready")[0] == 200
 
 
@@ -381,7 +435,7 @@ def test_local_only_sends_nothing_to_anyone_and_takes_no_audio() -> None:
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["found"] == [200, 200, 403, 403, 403, 403]
-    assert told["refused"] == 4
+    assert told["refused"] == 6
     loopback = re.compile(r"0100007F:|00000000000000000000000001000000:")
     assert told["ours"] and all(loopback.match(line) for line in told["ours"]), told["ours"]
     assert len(told["called"]) == 6 and all("127.0.0.1" in one for one in told["called"])

@@ -12,18 +12,16 @@ import torch
 from safetensors.torch import load
 
 from lattice_support import command_lattice
+from needs import needs_core
 from rescore_support import native_lm, random_lm
 from solomonic.core import CheckpointError, DataError
-from solomonic.kernels import native
 from solomonic.serve.rescore import Memory, RerankConfig, Reranker
 from solomonic.serve.rescore.cache import BASE_MASS, HALF_LIFE, Said, WordCache, weight
 from solomonic.speech.lattice import Arc, Lattice, build_lattice
 
 ENGINES = [
     random_lm,
-    pytest.param(
-        native_lm, marks=pytest.mark.skipif(native.load() is None, reason="needs the native core")
-    ),
+    pytest.param(native_lm, marks=needs_core),
 ]
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from lattice_support import COMMAND, WORDS, best_by_text, command_lattice, random_lattice
+from needs import needs_core
 from rescore_support import native_lm, oracle_lm, random_lm
 from solomonic.core import ConfigError, DataError
-from solomonic.kernels import native
 from solomonic.lm.score import score_text
 from solomonic.serve.rescore import Memory, RerankConfig, Reranker
 from solomonic.serve.rescore.search import search
@@ -240,7 +240,7 @@ def test_silence() -> None:
     assert found.best.lm == pytest.approx(by_definition(random_lm(), ""), abs=1e-6)
 
 
-@pytest.mark.skipif(native.load() is None, reason="needs the native core")
+@needs_core
 @pytest.mark.parametrize("weights", ["float32", "int8"])
 def test_the_native_core_agrees(weights: str) -> None:
     lattice = command_lattice(1, rivals=4)

@@ -11,10 +11,12 @@ import torch
 from lattice_support import COMMAND, command_lattice
 from rescore_support import oracle_lm, random_lm
 from solomonic.core import ConfigError, DataError
+from solomonic.serve.lm.loaded import load_lm
 from solomonic.serve.rescore import RerankConfig, Reranker, load_reranker
 from solomonic.serve.rescore.config import read_weights
 from solomonic.serve.rescore.data import Example, read_examples
 from solomonic.serve.rescore.errors import SetErrors, measure, total, word_edits
+from solomonic.serve.rescore.loading import SHIPPED_WEIGHTS
 from solomonic.serve.rescore.mwer import MwerConfig, MwerTask, expected_errors, rivals
 from solomonic.serve.rescore.tune import WEIGHTS, Sheet, TuneConfig, choose, collect, table, tune
 from solomonic.speech.lattice import LatticeMessage, encode_message, n_best, to_slf
@@ -212,12 +214,21 @@ def test_the_packages_weights_are_for_its_own_model(
     path = tmp_path / "w.json"
     monkeypatch.setattr("solomonic.serve.rescore.loading.SHIPPED_WEIGHTS", path)
     assert load_reranker(lm).config == RerankConfig()
+    assert "not tuned" in load_reranker(lm).describe()["weights"]
     RerankConfig(lm_scale=0.123).save(path, {"lm": lm.describe()})
     assert load_reranker(lm).config.lm_scale == 0.123
+    assert load_reranker(lm).origin == "of the package"
     assert load_reranker(other).config == RerankConfig()
     RerankConfig(lm_scale=0.5).save(tmp_path / "own.json")
     assert load_reranker(other, tmp_path / "own.json").config.lm_scale == 0.5
     assert load_reranker(lm, tmp_path / "own.json").internal is None
+
+
+def test_the_packages_weights_know_its_model() -> None:
+    # A setting that is added to a model's configuration changes what identifies it, and the weights
+    # would silently be those of nobody: then write the new fingerprint into them.
+    found = read_weights(SHIPPED_WEIGHTS)["development"]["lm"]["fingerprint"]
+    assert found == load_lm().fingerprint
 
 
 # Minimum word error

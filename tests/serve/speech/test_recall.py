@@ -9,17 +9,16 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
+from needs import needs_recognizer
 from rescore_support import random_lm
-from solomonic.kernels import native as native_core
+from solomonic.core import StorageError
 from solomonic.serve.rescore import Memory, Reranker
-from solomonic.serve.speech.recall import Recall
+from solomonic.serve.speech.recall import BELIEVED, Recall
 from solomonic.serve.speech.revisions import Revisions
 from solomonic.serve.store import open_store
 from solomonic.serve.store.base import Utterance
 from solomonic.speech.lattice import Arc, Lattice, LatticeMessage, build_lattice, encode_message
 from speech_served import FakeReranker, run, serving, sounds
-
-CORE = hasattr(getattr(native_core.load(), "speech_stream", None), "Recognizer")
 
 
 @pytest.fixture
@@ -92,6 +91,41 @@ def test_who_is_deleted_is_not_remembered_by_the_process_either(recall: Recall) 
     assert recall.store.users() == []
 
 
+def test_who_was_deleted_elsewhere_is_forgotten_soon(recall: Recall) -> None:
+    async def work() -> tuple[Any, Any]:
+        nobody = await recall.rerank("anna", lattice())
+        await recall.commit("anna", Utterance("call siobhan"))
+        assert [hit["text"] for hit in await recall.hits("anna", "Siobhan is here.")] == ["siobhan"]
+        assert await recall.hits("bob", "Siobhan is here.") == []
+        recall.store.delete_user("anna")  # as `solomonic serve users delete` does
+        recall._users["anna"].seen -= 2 * BELIEVED  # instead of waiting
+        return nobody, await recall.rerank("anna", lattice())
+
+    nobody, after = run(work())
+    assert after.to_json() == nobody.to_json()
+    assert run(recall.hits("anna", "Siobhan is here.")) == []
+
+
+def test_a_store_that_is_away_stops_no_reranking_of_who_is_known(recall: Recall) -> None:
+    async def work() -> None:
+        await recall.commit("anna", Utterance("call siobhan"))
+        before = await recall.rerank("anna", lattice())
+
+        def away(*_: object, **__: object) -> None:
+            raise StorageError("the database is away.")
+
+        memory, recall.store.memory = recall.store.memory, away
+        recall._users["anna"].seen -= 2 * BELIEVED
+        try:
+            assert (await recall.rerank("anna", lattice())).to_json() == before.to_json()
+            with pytest.raises(StorageError):
+                await recall.rerank("carol", lattice())
+        finally:
+            recall.store.memory = memory
+
+    run(work())
+
+
 def test_a_reset_drops_work_and_a_commit_keeps_it() -> None:
     fake, store = FakeReranker(), open_store(None)
     recall = Recall(store, fake, None)
@@ -124,7 +158,7 @@ def test_a_reset_drops_work_and_a_commit_keeps_it() -> None:
     recall.close()
 
 
-@pytest.mark.skipif(not CORE, reason="the native core is not built with the recogniser")
+@needs_recognizer
 def test_a_device_is_reranked_by_a_real_model_over_the_socket() -> None:
     lm = random_lm()
     message = encode_message(LatticeMessage(lattice=lattice(), kind="final", revision=1))

@@ -10,18 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from needs import needs_recognizer
 from solomonic.core import ConfigError, DataError
-from solomonic.kernels import native as native_core
 from solomonic.serve.speech import Refused, SpeechConfig, SpeechEngine, StreamFailed
 from solomonic.speech.endpoint import check_events
 from solomonic.speech.events import Event, Final
 from solomonic.speech.native_recognizer import NativeRecognizer
 from speech_tiny import RATE, command, silence
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(getattr(native_core.load(), "speech_stream", None), "Recognizer"),
-    reason="the native core is not built with the recogniser",
-)
+pytestmark = needs_recognizer
 TINY = Path(__file__).parents[3] / "native/tests/data/speech.solo"
 
 

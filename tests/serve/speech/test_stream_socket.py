@@ -12,16 +12,13 @@ import pytest
 import websockets
 from websockets.asyncio.client import connect
 
-from solomonic.kernels import native as native_core
+from needs import needs_recognizer
 from solomonic.speech.events import Final, SpeculativeEnd
 from solomonic.speech.lattice import LatticeMessage, decode_message, encode_message
 from speech_served import FakeReranker, Served, alone, plain, run, serving, sounds
 from speech_tiny import RATE
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(getattr(native_core.load(), "speech_stream", None), "Recognizer"),
-    reason="the native core is not built with the recogniser",
-)
+pytestmark = needs_recognizer
 
 
 @pytest.fixture(scope="module")
@@ -331,6 +328,32 @@ def test_local_only_takes_no_audio_but_lattices() -> None:
     assert [one["error"]["code"] for one in audio[0]] == ["audio_refused"]
     assert audio[1] == 4403
     assert [one["type"] for one in lattice[0]] == ["ready", "done"]
+
+
+def test_a_shutdown_waits_for_reranking_and_tells_where_to_go_on() -> None:
+    audio = sounds(2)
+
+    async def work(served: Served) -> Any:
+        async with (
+            connect(served.ws + "/v1/stream") as socket,
+            connect(served.ws + "/v1/stream") as silent,
+        ):
+            await socket.send('{"type": "start", "rerank": true}')
+            await socket.send(audio.tobytes())
+            while not served.services.recall.reranker.asked:
+                await asyncio.sleep(0.01)
+            served.stop()
+            return await asyncio.gather(gather(socket), gather(silent))
+
+    slow = FakeReranker()
+    slow.delay = 0.3
+    with serving(reranker=slow) as served:
+        (messages, code), silent = run(work(served))
+    kinds = [one["type"] for one in messages]
+    assert kinds.count("remembered") == kinds.count("final") > 0
+    assert (messages[-1]["error"]["code"], code) == ("shutting_down", 1012)
+    assert messages[-1]["heard"] == pytest.approx(len(audio) / RATE, abs=0.2)
+    assert ([one["error"]["code"] for one in silent[0]], silent[1]) == (["shutting_down"], 1012)
 
 
 def test_a_shutdown_hands_every_stream_back() -> None:

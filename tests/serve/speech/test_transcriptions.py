@@ -13,16 +13,13 @@ import pytest
 import requests
 import soundfile
 
-from solomonic.kernels import native as native_core
+from needs import needs_recognizer
 from solomonic.serve.speech.personal import prompt_phrases
 from solomonic.speech.events import Final
 from speech_served import Served, alone, serving, sounds
 from speech_tiny import RATE
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(getattr(native_core.load(), "speech_stream", None), "Recognizer"),
-    reason="the native core is not built with the recogniser",
-)
+pytestmark = needs_recognizer
 
 
 @pytest.fixture(scope="module")

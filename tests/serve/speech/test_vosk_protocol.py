@@ -15,16 +15,13 @@ import numpy as np
 import pytest
 import websockets
 
-from solomonic.kernels import native as native_core
+from needs import needs_recognizer
 from solomonic.speech.events import Final, Partial
 from solomonic.speech.lattice import n_best
 from speech_served import Served, alone, run, serving, sounds
 from speech_tiny import RATE
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(getattr(native_core.load(), "speech_stream", None), "Recognizer"),
-    reason="the native core is not built with the recogniser",
-)
+pytestmark = needs_recognizer
 
 
 @pytest.fixture(scope="module")

@@ -92,6 +92,7 @@ def test_chat_keeps_what_was_said(fake: Open, state: State) -> None:
         "You: hello", "Model: You said hello.", "You: and again", "Model: You said and again.",
     ]  # fmt: skip
     assert [one["role"] for one in state.bodies[1]["messages"]] == ["user", "assistant", "user"]
+    page.wait_for_selector("#text-hits li")  # they come with the memory map
     assert HITS[0]["text"] in page.inner_text("#text-hits")
     watched.check()
 
