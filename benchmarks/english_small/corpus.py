@@ -4,8 +4,9 @@
 
 OUT/synthetic/{train,dev,test} are commands (half of the assistant grammar, half of public command
 texts), digits and spelled words; OUT/more/train and OUT/most/train are further training sentences
-of the same kinds; OUT/names/{train,test} are contacts in sentences, the test's names in no training
-text. Training and test share no sentence and no voice. Deterministic and resumable.
+of the same kinds, OUT/words/train single words; OUT/names/{train,test} are contacts in sentences,
+the test's names in no training text. Training and test share no voice, and no sentence of more than
+a word. Deterministic and resumable.
 """
 
 import argparse
@@ -41,10 +42,10 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 Row = dict[str, Any]
 
 
-def texts(split: str) -> set[str]:
+def texts(split: str, sets: tuple[str, ...] = REAL) -> set[str]:
     """What is said in the real recordings of a split."""
     found = set()
-    for name in REAL:
+    for name in sets:
         for line in (SHARED / name / "manifest.jsonl").read_text("utf-8").splitlines():
             record = json.loads(line)
             if record["split"].startswith(split) and record.get("text"):
@@ -154,8 +155,10 @@ def plans() -> dict[str, list[Row]]:
         "names/test": _names_test(plan, [*train, *named[:800]]),
         "more/train": _more(plan),
         "most/train": _most(plan),
+        "words/train": _words(12_000),
     }
-    learned = {row["text"] for name, rows in sets.items() if name.endswith("train") for row in rows}
+    sentences = [name for name in sets if name.endswith("train") and name != "words/train"]
+    learned = {row["text"] for name in sentences for row in sets[name]}
     for name in ("synthetic/dev", "synthetic/test", "names/test"):
         assert not learned & {row["text"] for row in sets[name]}, name
     rng = plan.rng
@@ -175,6 +178,12 @@ def _most(plan: Plan) -> list[Row]:
     """Every public text that is left, in random order, and as many new ones of the grammar."""
     public = plan.public("train", 100_000, (*SHARE, "banking77", "restaurant8k"))
     return _without_test_names(public + plan.assistant(12_000))
+
+
+def _words(count: int) -> list[Row]:
+    """Digits, and the single words that people say in the recordings, each in many voices."""
+    words = [*DIGITS * 3, *sorted(texts("train", ("speech_commands_subset",)) - set(DIGITS))]
+    return [{"text": words[i % len(words)], "kind": "word"} for i in range(count)]
 
 
 def _without_test_names(found: list[Row]) -> list[Row]:

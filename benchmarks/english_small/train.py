@@ -6,9 +6,11 @@ WORK holds what `corpus.py` made. Stages: "words" (single words and AN4: the enc
 within minutes), "sentences" (the same and clean synthetic commands), "full" (all sets, plain and in
 two perturbed copies, with noise and masks), "more" (the same and the second synthetic corpus),
 "end" (the same under a floor of noise, beginning where the rate of "more" ended; `soup.py` then
-takes the mean of both, which is better than either).
-Each goes on from the newest checkpoint of the one before, or of --init; a killed stage goes on with
-the same command. Each process takes one core and a batch of its own. Why in stages: docs/log.md.
+takes the mean of both, which is better than either), "most" (every command text that there is, on
+the hiss of microphones).
+Each goes on from the newest checkpoint of the one before, or from --init, a run's folder or a
+finished model; a killed stage goes on with the same command. Each process takes one core and a
+batch of its own. Why in stages: docs/log.md.
 """
 
 import argparse
@@ -21,7 +23,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from solomonic.recipes.asr_data import perturbation, statistics
+from solomonic.recipes.asr_data import Banks, perturbation, statistics
+from solomonic.recipes.compress import training_model
 from solomonic.speech.audio import read_audio
 from solomonic.speech.config import TransducerConfig
 from solomonic.speech.data.bank import FeatureBank, build_bank
@@ -110,7 +113,22 @@ STAGES = {
         {"frames_per_batch": 8400, "warm_steps": 0, "ramp_steps": 1, "ctc_scale": 0.2},
         {"steps": 1_000_000, "lr": 2.5e-4, "min_lr_ratio": 0.02, "warmup": 100},
     ),
+    "most": Stage(
+        "end",
+        {
+            "synthetic": 0.5, "names": 0.5, "more": 0.5, "most": 1.0, "words": 1.0, "an4": 2.0,
+            "speech_commands_subset": 0.8, "fsdd": 1.5, "arctic_kathleen": 0.5,
+            "librispeech_small": 0.4, "wuw2_telephone": 0.2,
+        },
+        1,
+        OnlineConfig(noise=0.5, snr_db=(5, 45)),
+        {"frames_per_batch": 8400, "warm_steps": 0, "ramp_steps": 1, "ctc_scale": 0.2},
+        {"steps": 1_000_000, "lr": 4e-4, "min_lr_ratio": 0.02, "warmup": 200},
+    ),
 }  # fmt: skip
+ONLY_TRAINED = ("names", "more", "most", "words")
+ONCE = ("librispeech_small", "wuw2_telephone", "more", "most", "words")
+"""Sets so large that no perturbed copy of them is made."""
 
 
 def bank(work: Path, name: str, split: str, copy: int) -> FeatureBank:
@@ -143,6 +161,39 @@ def noises() -> list[np.ndarray]:
     ]
 
 
+def banks_of(work: Path, stage: Stage) -> Banks:
+    """What a stage reads, and what is held out; features that are missing are computed."""
+    banks = [
+        (copy, bank(work, name, "train", copy), weight)
+        for name, weight in stage.sets.items()
+        for copy in range(1 if name in ONCE else stage.copies + 1)
+    ]
+    return Banks(
+        train=[(features, weight) for _, features, weight in banks],
+        plain=[features for copy, features, _ in banks if not copy],
+        held_out=[bank(work, n, "dev", 0) for n in stage.sets if n not in ONLY_TRAINED],
+        noises=noises() if stage.online.noise else [],
+    )
+
+
+def start(pieces: int, banks: Banks, source: Path | None) -> TrainingModel:
+    """The model that training begins with: that of `source`, or a new one."""
+    if source is not None and not (source / "checkpoints").is_dir():
+        return training_model(load_speech_model(source))
+    torch.manual_seed(0)
+    net = Transducer(TransducerConfig(vocab_size=pieces))
+    mean, deviation = statistics(banks.plain)
+    net.encoder.mean.copy_(torch.from_numpy(mean))
+    net.encoder.deviation.copy_(torch.from_numpy(deviation))
+    model = TrainingModel(net)
+    if source is not None:
+        stored = load_file(list_checkpoints(source / "checkpoints")[-1] / "state.safetensors")
+        model.load_state_dict(
+            {k.removeprefix("model/"): v for k, v in stored.items() if k.startswith("model/")}
+        )
+    return model
+
+
 def json_lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
 
@@ -153,36 +204,22 @@ def main() -> None:
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--init", type=Path, help="folder of a run to go on from")
+    parser.add_argument("--init", type=Path, help="a run's folder or a model to go on from")
     parser.add_argument("--lr", type=float)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
     stage, work = STAGES[given.stage], given.work
     pieces = load_speech_model(SHIPPED).pieces
-    banks = [
-        (bank(work, name, "train", copy), weight)
-        for name, weight in stage.sets.items()
-        for copy in range(stage.copies + 1)
-    ]
-    held = [bank(work, n, "dev", 0) for n in stage.sets if n not in ("names", "more")]
-    torch.manual_seed(0)
-    net = Transducer(TransducerConfig(vocab_size=pieces.size))
-    mean, deviation = statistics([one for one, _ in banks[:: stage.copies + 1]])
-    net.encoder.mean.copy_(torch.from_numpy(mean))
-    net.encoder.deviation.copy_(torch.from_numpy(deviation))
-    model = TrainingModel(net)
+    banks = banks_of(work, stage)
     source = given.init or (work / stage.before if stage.before else None)
-    if source is not None:
-        newest = list_checkpoints(source / "checkpoints")[-1] / "state.safetensors"
-        stored = load_file(newest)
-        model.load_state_dict(
-            {k.removeprefix("model/"): v for k, v in stored.items() if k.startswith("model/")}
-        )
+    model = start(pieces.size, banks, source)
     config = SpeechTaskConfig(longest_seconds=24.0, **stage.task)
-    heard = noises() if stage.online.noise else []
-    task: Any = TransducerTask(model, pieces, banks, held, heard, config, stage.online)
-    print(sum(len(one) for one, _ in banks), "recordings; left out:", task.left_out, flush=True)
+    task: Any = TransducerTask(
+        model, pieces, banks.train, banks.held_out, banks.noises, config, stage.online
+    )
+    count = sum(len(one) for one, _ in banks.train)
+    print(count, "recordings; left out:", task.left_out, flush=True)
     settings = dict(stage.train)
     if given.minutes is not None:
         settings["max_seconds"] = 60 * given.minutes

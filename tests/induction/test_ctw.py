@@ -74,6 +74,20 @@ def test_the_native_tree_is_the_definition() -> None:
     assert other.load(one.state()).state() == one.state()
 
 
+@pytest.mark.parametrize("native", CORES)
+def test_a_core_refuses_a_state_that_is_not_its_own(native: bool) -> None:
+    tree = ContextTree(3, 5, native=native)
+    bits(tree, np.random.default_rng(1).integers(0, 3, 50))
+    whole, like = tree._core.state(), tree._core.copy()
+    foreign = ContextTree(4, 5, native=native)._core.state()
+    nodes = np.frombuffer(whole, "<i4", count=3, offset=8)
+    lost = whole[:8] + (nodes + 10**6).tobytes() + whole[20:]
+    for damaged in (b"", whole[:3], whole[:-1], whole + b"\0", foreign, lost):
+        with pytest.raises(ValueError, match="state of a"):
+            like.load(damaged)
+    assert like.state() == whole
+
+
 TEXT = b"It was the best of times, it was the worst of times, it was the age of wisdom, " * 3
 
 

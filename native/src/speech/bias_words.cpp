@@ -181,7 +181,7 @@ std::vector<SpelledPhrase> spell(const std::vector<Phrase>& phrases, const Segme
     if (dropped.size() > size_t(kShown))
       shown += "; and " + std::to_string(dropped.size() - kShown) + " more";
     refuse(std::to_string(dropped.size()) + " of " + std::to_string(phrases.size()) + " " + what +
-           " cannot be used: " + shown + ". Change or remove them, or leave them out (not strict).");
+           " cannot be used: " + shown + ". Change or remove them.");
   }
   all_dropped.insert(all_dropped.end(), dropped.begin(), dropped.end());
   return spelled;

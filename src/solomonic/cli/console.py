@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -54,7 +55,12 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
         grid.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
         grid.add_row(*(show(cell) for cell in row))
-    screen().print(grid)
+    console = screen()
+    # A file or a pipe has no edge at which names must be folded, unless somebody says so.
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        wide = console.options.update(max_width=10_000)
+        console.width = max(console.width, console.measure(grid, options=wide).maximum)
+    console.print(grid)
 
 
 def show(value: Any) -> str:

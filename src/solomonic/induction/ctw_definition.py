@@ -97,13 +97,29 @@ class TreeDefinition:
         return b"".join(parts)
 
     def load(self, data: bytes) -> None:
+        """Raises ValueError where `data` is no state of a tree of this alphabet and depth."""
         at, found = 0, []
         for code in "idddB":
             kind = np.dtype(code)
-            (count,) = struct.unpack_from("<Q", data, at)
-            found.append(np.frombuffer(data, kind, count, at + 8).tolist())
+            # A length that is cut short reads as one that nothing can follow.
+            count = int.from_bytes(data[at : at + 8].ljust(8, b"\xff"), "little")
+            if count > (len(data) - at - 8) // kind.itemsize:
+                raise ValueError("the state of a predictor is cut short.")
+            found.append(np.frombuffer(data, kind, count, at + 8))
             at += 8 + count * kind.itemsize
-        self.children, self.counts, self.totals, self.ratios, self.past = found
+        children, counts, totals, ratios, past = found
+        nodes = len(totals)
+        whole = at == len(data) and nodes >= 1 and len(ratios) == nodes and len(past) == self.depth
+        if not (whole and len(children) == len(counts) == nodes * self.alphabet):
+            raise ValueError("the state of a predictor has arrays that do not fit together.")
+        outside = children.min() < 0 or children.max() >= nodes
+        if outside or (past.size and past.max() >= self.alphabet):
+            raise ValueError(
+                "the state of a predictor names nodes or symbols that are not there."
+            )
+        self.children, self.counts, self.totals, self.ratios, self.past = (
+            values.tolist() for values in found
+        )
 
     def _arrays(self) -> tuple[list, ...]:
         return self.children, self.counts, self.totals, self.ratios, self.past

@@ -1,0 +1,57 @@
+"""Train the package's recogniser small: few bits, many zeros, from the features of `train.py`.
+
+    python benchmarks/english_small/small.py WORK OUT [--model M] [--sparsity 0.5] [--minutes 40]
+
+The same as `solomonic compress --data`, on the sets and in the shares of a stage of `train.py` and
+in two processes; the model itself is the teacher. OUT.solo is the file. A killed run goes on with
+the same command.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from solomonic.compress.config import CompressConfig
+from solomonic.recipes.compress import CompressRun, build_task, finished
+from solomonic.speech.device_file import write_device_model
+from solomonic.speech.pretrained import load_speech_model
+from solomonic.speech.recognizer import SHIPPED
+from solomonic.train import train as run_training
+from train import STAGES, banks_of
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", type=Path, default=SHIPPED, help="what is made small")
+    parser.add_argument("--stage", choices=STAGES, default="most", help="whose sets are read")
+    parser.add_argument("--sparsity", type=float, default=0.5)
+    parser.add_argument("--minutes", type=float, default=40.0)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--lr", type=float, default=4e-4)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    stage = STAGES[given.stage]
+    run = CompressRun(
+        compress=CompressConfig(
+            method="straight-through", sparsity=given.sparsity, pattern="vec16"
+        ),
+        online=stage.online,
+    ).changed(
+        {
+            "steps": 1_000_000, "max_seconds": 60 * given.minutes, "lr": given.lr, "warmup": 50,
+            "accumulate": given.processes, "processes": given.processes, "precision": "bfloat16",
+            "frames_per_batch": stage.task["frames_per_batch"], "longest_seconds": 24.0,
+        }
+    )  # fmt: skip
+    model = load_speech_model(given.model)
+    task: Any = build_task(run, model, banks_of(given.work, stage))
+    print(run_training(task, run.train, given.out, progress=False))
+    write_device_model(given.out.with_suffix(".solo"), *finished(model, given.out))
+
+
+if __name__ == "__main__":
+    main()
