@@ -3,8 +3,8 @@
     python benchmarks/english_small/small.py WORK OUT [--model M] [--sparsity 0.5] [--minutes 40]
 
 The same as `solomonic compress --data`, on the sets and in the shares of a stage of `train.py` and
-in two processes; the model itself is the teacher. OUT.solo is the file. A killed run goes on with
-the same command.
+in two processes; the model itself is the teacher, or a larger one. OUT.solo is the file. A killed
+run goes on with the same command.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from solomonic.compress.config import CompressConfig
-from solomonic.recipes.compress import CompressRun, build_task, finished
+from solomonic.recipes.compress import CompressRun, build_task, finished, training_model
 from solomonic.speech.device_file import write_device_model
 from solomonic.speech.pretrained import load_speech_model
 from solomonic.speech.recognizer import SHIPPED
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", type=Path, default=SHIPPED, help="what is made small")
+    parser.add_argument("--teacher", type=Path, help="default: the model itself")
     parser.add_argument("--stage", choices=STAGES, default="most", help="whose sets are read")
     parser.add_argument("--sparsity", type=float, default=0.5)
     parser.add_argument("--minutes", type=float, default=40.0)
@@ -48,7 +49,13 @@ def main() -> None:
         }
     )  # fmt: skip
     model = load_speech_model(given.model)
-    task: Any = build_task(run, model, banks_of(given.work, stage))
+    banks = banks_of(given.work, stage)
+    if given.teacher:  # of another width, so that there are no hidden vectors to compare
+        teacher = load_speech_model(given.teacher)
+        run = run.changed({"hidden_scale": 0.0})
+        task: Any = build_task(run, teacher, banks, student=training_model(model))
+    else:
+        task = build_task(run, model, banks)
     print(run_training(task, run.train, given.out, progress=False))
     write_device_model(given.out.with_suffix(".solo"), *finished(model, given.out))
 

@@ -1,0 +1,78 @@
+"""Train a smaller recogniser with the package's for its teacher, from the features of `train.py`.
+
+    python benchmarks/english_small/student.py WORK OUT --width 128 [--minutes 30]
+
+The student hears the same frames and says the same word pieces; all its widths shrink alike. It
+begins with nothing, so it learns to align first (`SpeechTaskConfig`, warm and ramp steps), pulled
+to the teacher's next symbols from the first step. OUT is its folder; `small.py --model OUT
+--teacher T` makes it smaller still. A killed run goes on with the same command.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from solomonic.speech.config import TransducerConfig
+from solomonic.speech.distill import DistillConfig, DistilledTransducerTask
+from solomonic.speech.model import Transducer
+from solomonic.speech.pretrained import load_speech_model
+from solomonic.speech.recognizer import SHIPPED
+from solomonic.speech.task import SpeechTaskConfig, TrainingModel
+from solomonic.train import TrainConfig
+from solomonic.train import train as run_training
+from train import STAGES, banks_of
+
+
+def smaller(config: TransducerConfig, width: int) -> TransducerConfig:
+    """`config` with its widths in proportion to `width`, a multiple of 16."""
+
+    def part(size: int) -> int:
+        return max(16, round(size * width / config.hidden_size / 16) * 16)
+
+    assert config.intermediate_size is not None
+    return config.replace(
+        hidden_size=width,
+        intermediate_size=part(config.intermediate_size),
+        predictor_size=part(config.predictor_size),
+        joint_size=part(config.joint_size),
+        ssm_head_dim=16,
+        dropout=0.0,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--width", type=int, required=True)
+    parser.add_argument("--teacher", type=Path, default=SHIPPED)
+    parser.add_argument("--stage", choices=STAGES, default="most", help="whose sets are read")
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--lr", type=float, default=1.2e-3)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    stage, teacher = STAGES[given.stage], load_speech_model(given.teacher)
+    banks = banks_of(given.work, stage)
+    torch.manual_seed(0)
+    net = Transducer(smaller(teacher.transducer.config, given.width))
+    net.encoder.mean.copy_(teacher.transducer.encoder.mean)
+    net.encoder.deviation.copy_(teacher.transducer.encoder.deviation)
+    print(sum(one.numel() for one in net.parameters()), "parameters", flush=True)
+    config = SpeechTaskConfig(frames_per_batch=stage.task["frames_per_batch"], longest_seconds=24.0)
+    task: Any = DistilledTransducerTask(
+        TrainingModel(net), teacher.pieces, banks.train, banks.held_out, banks.noises, config,
+        stage.online, teacher=teacher.transducer, distill=DistillConfig(),
+    )  # fmt: skip
+    schedule = TrainConfig(
+        steps=1_000_000, max_seconds=60 * given.minutes, lr=given.lr, min_lr_ratio=0.02, warmup=200,
+        weight_decay=0.01, betas=(0.9, 0.98), grad_clip=5.0, precision="bfloat16", eval_every=500,
+        save_every=250, log_every=25, accumulate=given.processes, processes=given.processes,
+    )  # fmt: skip
+    print(run_training(task, schedule, given.out, progress=False))
+
+
+if __name__ == "__main__":
+    main()
