@@ -114,9 +114,7 @@ class TreeDefinition:
             raise ValueError("the state of a predictor has arrays that do not fit together.")
         outside = children.min() < 0 or children.max() >= nodes
         if outside or (past.size and past.max() >= self.alphabet):
-            raise ValueError(
-                "the state of a predictor names nodes or symbols that are not there."
-            )
+            raise ValueError("the state of a predictor names nodes or symbols that are not there.")
         self.children, self.counts, self.totals, self.ratios, self.past = (
             values.tolist() for values in found
         )
