@@ -5,8 +5,9 @@
 OUT/synthetic/{train,dev,test} are commands (half of the assistant grammar, half of public command
 texts), digits and spelled words; OUT/more/train and OUT/most/train are further training sentences
 of the same kinds, OUT/words/train single words; OUT/names/{train,test} are contacts in sentences,
-the test's names in no training text. Training and test share no voice, and no sentence of more than
-a word. Deterministic and resumable.
+the test's names in no training text; OUT/contacts/train has names from a dictionary, for attention
+to lists. Training and test share no voice, and no sentence of more than a word. Deterministic and
+resumable.
 """
 
 import argparse
@@ -161,6 +162,7 @@ def plans() -> dict[str, list[Row]]:
     learned = {row["text"] for name in sentences for row in sets[name]}
     for name in ("synthetic/dev", "synthetic/test", "names/test"):
         assert not learned & {row["text"] for row in sets[name]}, name
+    sets["contacts/train"] = _contacts(plan, learned, 24_000)
     rng = plan.rng
     return {k: [rows[i] for i in rng.permutation(len(rows))] for k, rows in sets.items()}
 
@@ -184,6 +186,24 @@ def _words(count: int) -> list[Row]:
     """Digits, and the single words that people say in the recordings, each in many voices."""
     words = [*DIGITS * 3, *sorted(texts("train", ("speech_commands_subset",)) - set(DIGITS))]
     return [{"text": words[i % len(words)], "kind": "word"} for i in range(count)]
+
+
+def _contacts(plan: Plan, learned: set[str], count: int) -> list[Row]:
+    """Sentences with names that the recogniser never learned, to learn attention to lists with:
+    one or two words of a dictionary of pronunciations that no other training text has."""
+    known = {word for text in learned for word in text.split()} | held_out_words()
+    known |= {word for text in texts("train") | plan.held for word in text.split()}
+    with gzip.open(SHARED / "lexicon_cmudict" / "cmudict.txt.gz", "rt", encoding="latin-1") as file:
+        listed = {line.split()[0].lower() for line in file if line.strip()}
+    rare = sorted(w for w in listed - known if 3 <= len(w) <= 10 and w.isascii() and w.isalpha())
+    words = [rare[i] for i in plan.rng.permutation(len(rare))]
+    pairs = [f"{a} {b}" for a, b in zip(words[1::3], words[2::3], strict=False)]
+    grammar = Grammar(assistant_text(), {"contact": [*words[::3], *pairs]})
+    found: dict[str, Row] = {}
+    for one in grammar.sentences(4 * count, plan.rng, ["names", "calls", "messages"]):
+        if name := one.slots.get("contact"):
+            found[one.text] = {"text": one.text, "kind": "contact", "name": name}
+    return list(found.values())[:count]
 
 
 def _without_test_names(found: list[Row]) -> list[Row]:
