@@ -155,16 +155,19 @@ def plans() -> dict[str, list[Row]]:
         "synthetic/test": test,
         "names/test": _names_test(plan, [*train, *named[:800]]),
         "more/train": _more(plan),
-        "most/train": _most(plan),
-        "words/train": _words(12_000),
     }
-    sentences = [name for name in sets if name.endswith("train") and name != "words/train"]
-    learned = {row["text"] for name in sentences for row in sets[name]}
+    mixed = _shuffled(plan, sets)
+    # What came later draws later, so that the sets before it stay what they were.
+    mixed |= _shuffled(plan, {"most/train": _most(plan)})
+    learned = {row["text"] for k, rows in mixed.items() if k.endswith("train") for row in rows}
     for name in ("synthetic/dev", "synthetic/test", "names/test"):
-        assert not learned & {row["text"] for row in sets[name]}, name
-    sets["contacts/train"] = _contacts(plan, learned, 24_000)
-    rng = plan.rng
-    return {k: [rows[i] for i in rng.permutation(len(rows))] for k, rows in sets.items()}
+        assert not learned & {row["text"] for row in mixed[name]}, name
+    mixed |= _shuffled(plan, {"words/train": _words(12_000)})
+    return mixed | {"contacts/train": _contacts(plan, learned, 24_000)}
+
+
+def _shuffled(plan: Plan, sets: dict[str, list[Row]]) -> dict[str, list[Row]]:
+    return {k: [rows[i] for i in plan.rng.permutation(len(rows))] for k, rows in sets.items()}
 
 
 def _more(plan: Plan) -> list[Row]:
