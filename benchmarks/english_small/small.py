@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from solomonic.compress.config import CompressConfig
-from solomonic.recipes.compress import CompressRun, build_task, finished, training_model
+from solomonic.recipes.compress import STARTS, CompressRun, build_task, finished, training_model
 from solomonic.speech.device_file import write_device_model
 from solomonic.speech.pretrained import load_speech_model
 from solomonic.speech.recognizer import SHIPPED
@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, help="default: the model itself")
     parser.add_argument("--stage", choices=STAGES, default="most", help="whose sets are read")
     parser.add_argument("--sparsity", type=float, default=0.5)
+    parser.add_argument("--start", choices=STARTS, default="calibrated")
     parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--lr", type=float, default=4e-4)
@@ -41,6 +42,7 @@ def main() -> None:
             method="straight-through", sparsity=given.sparsity, pattern="vec16"
         ),
         online=stage.online,
+        start=given.start,
     ).changed(
         {
             "steps": 1_000_000, "max_seconds": 60 * given.minutes, "lr": given.lr, "warmup": 50,
