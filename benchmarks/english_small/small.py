@@ -19,7 +19,7 @@ from solomonic.speech.device_file import write_device_model
 from solomonic.speech.pretrained import load_speech_model
 from solomonic.speech.recognizer import SHIPPED
 from solomonic.train import train as run_training
-from train import STAGES, banks_of
+from train import LONGEST, STAGES, banks_of
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
         {
             "steps": 1_000_000, "max_seconds": 60 * given.minutes, "lr": given.lr, "warmup": 50,
             "accumulate": given.processes, "processes": given.processes, "precision": "bfloat16",
-            "frames_per_batch": stage.task["frames_per_batch"], "longest_seconds": 24.0,
+            "frames_per_batch": stage.task["frames_per_batch"], "longest_seconds": LONGEST,
         }
     )  # fmt: skip
     model = load_speech_model(given.model)

@@ -20,9 +20,8 @@ from solomonic.speech.model import Transducer
 from solomonic.speech.pretrained import load_speech_model
 from solomonic.speech.recognizer import SHIPPED
 from solomonic.speech.task import SpeechTaskConfig, TrainingModel
-from solomonic.train import TrainConfig
 from solomonic.train import train as run_training
-from train import STAGES, banks_of
+from train import LONGEST, STAGES, banks_of, schedule_of
 
 
 def smaller(config: TransducerConfig, width: int) -> TransducerConfig:
@@ -61,15 +60,16 @@ def main() -> None:
     net.encoder.mean.copy_(teacher.transducer.encoder.mean)
     net.encoder.deviation.copy_(teacher.transducer.encoder.deviation)
     print(sum(one.numel() for one in net.parameters()), "parameters", flush=True)
-    config = SpeechTaskConfig(frames_per_batch=stage.task["frames_per_batch"], longest_seconds=24.0)
+    config = SpeechTaskConfig(
+        frames_per_batch=stage.task["frames_per_batch"], longest_seconds=LONGEST
+    )
     task: Any = DistilledTransducerTask(
         TrainingModel(net), teacher.pieces, banks.train, banks.held_out, banks.noises, config,
         stage.online, teacher=teacher.transducer, distill=DistillConfig(),
     )  # fmt: skip
-    schedule = TrainConfig(
-        steps=1_000_000, max_seconds=60 * given.minutes, lr=given.lr, min_lr_ratio=0.02, warmup=200,
-        weight_decay=0.01, betas=(0.9, 0.98), grad_clip=5.0, precision="bfloat16", eval_every=500,
-        save_every=250, log_every=25, accumulate=given.processes, processes=given.processes,
+    schedule = schedule_of(
+        given.processes, steps=1_000_000, max_seconds=60 * given.minutes, lr=given.lr,
+        min_lr_ratio=0.02, warmup=200, weight_decay=0.01,
     )  # fmt: skip
     print(run_training(task, schedule, given.out, progress=False))
 

@@ -58,6 +58,8 @@ class Stage:
     online: OnlineConfig
     task: dict[str, Any]
     train: dict[str, Any]
+    once: tuple[str, ...] = ()
+    """Sets of which no perturbed copy is made."""
 
 
 STAGES = {
@@ -124,11 +126,11 @@ STAGES = {
         OnlineConfig(noise=0.5, snr_db=(5, 45)),
         {"frames_per_batch": 8400, "warm_steps": 0, "ramp_steps": 1, "ctc_scale": 0.2},
         {"steps": 1_000_000, "lr": 4e-4, "min_lr_ratio": 0.02, "warmup": 200},
+        once=("librispeech_small", "wuw2_telephone", "more", "most", "words"),
     ),
 }  # fmt: skip
 ONLY_TRAINED = ("names", "more", "most", "words")
-ONCE = ("librispeech_small", "wuw2_telephone", "more", "most", "words")
-"""Sets so large that no perturbed copy of them is made."""
+LONGEST = 24.0  # seconds; longer utterances are left out
 
 
 def bank(work: Path, name: str, split: str, copy: int) -> FeatureBank:
@@ -166,7 +168,7 @@ def banks_of(work: Path, stage: Stage) -> Banks:
     banks = [
         (copy, bank(work, name, "train", copy), weight)
         for name, weight in stage.sets.items()
-        for copy in range(1 if name in ONCE else stage.copies + 1)
+        for copy in range(1 if name in stage.once else stage.copies + 1)
     ]
     return Banks(
         train=[(features, weight) for _, features, weight in banks],
@@ -198,6 +200,14 @@ def json_lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
 
 
+def schedule_of(processes: int, **settings: Any) -> TrainConfig:
+    """What all trainings here have in common, and what one of them has of its own."""
+    return TrainConfig(
+        betas=(0.9, 0.98), grad_clip=5.0, precision="bfloat16", eval_every=500, save_every=250,
+        log_every=25, accumulate=processes, processes=processes, **settings,
+    )  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
@@ -214,7 +224,7 @@ def main() -> None:
     banks = banks_of(work, stage)
     source = given.init or (work / stage.before if stage.before else None)
     model = start(pieces.size, banks, source)
-    config = SpeechTaskConfig(longest_seconds=24.0, **stage.task)
+    config = SpeechTaskConfig(longest_seconds=LONGEST, **stage.task)
     task: Any = TransducerTask(
         model, pieces, banks.train, banks.held_out, banks.noises, config, stage.online
     )
@@ -225,11 +235,7 @@ def main() -> None:
         settings["max_seconds"] = 60 * given.minutes
     if given.lr is not None:
         settings["lr"] = given.lr
-    schedule = TrainConfig(
-        weight_decay=0.05, betas=(0.9, 0.98), grad_clip=5.0, precision="bfloat16", eval_every=500,
-        save_every=250, log_every=25, accumulate=given.processes, processes=given.processes,
-        **settings,
-    )  # fmt: skip
+    schedule = schedule_of(given.processes, weight_decay=0.05, **settings)
     print(train(task, schedule, given.out or work / given.stage, progress=False))
 
 
