@@ -99,11 +99,14 @@ def test_a_long_prompt_does_not_hold_up_a_short_one() -> None:
     async def work(made: LmEngine) -> list[str]:
         ended: list[str] = []
 
-        async def one(name: str, prompt: str) -> None:
-            await pieces(made.submit(order(made, prompt, max_new_tokens=3, temperature=0.0)))
+        async def one(name: str, request: Request) -> None:
+            await pieces(request)
             ended.append(name)
 
-        await asyncio.gather(one("long", "x" * 400), one("short", "y" * 30))
+        short = {"max_new_tokens": 3, "temperature": 0.0}
+        with made._changed:  # the worker begins when both have asked
+            asked = [made.submit(order(made, prompt, **short)) for prompt in ("x" * 400, "y" * 30)]
+        await asyncio.gather(one("long", asked[0]), one("short", asked[1]))
         return ended
 
     assert with_engine(work) == ["short", "long"]
@@ -157,24 +160,25 @@ def test_a_client_that_goes_frees_its_row() -> None:
 
 
 def test_rows_that_come_free_go_to_who_has_fewest() -> None:
-    """Four rows: one client takes them all and wants more; who comes later waits for one only."""
+    """One client has all four rows and waits for two more: a row goes to who came last of all.
 
-    async def work(made: LmEngine) -> list[str]:
-        ended: list[str] = []
+    None of its texts ends by itself, so that the other would wait for ever if its turn were last.
+    """
 
-        async def one(client: str, tokens: int) -> None:
-            wanted = order(made, "a", max_new_tokens=tokens, eos_id=None, client=client)
-            await pieces(made.submit(wanted))
-            ended.append(client)
-
-        lengths = (10, 200, 200, 200, 200, 200)
-        greedy = [asyncio.create_task(one("greedy", length)) for length in lengths]
+    async def work(made: LmEngine) -> None:
+        endless = order(made, "a", **ENDLESS, seconds=1e6, client="greedy")
+        greedy = [made.submit(endless) for _ in range(6)]
         while made.running < 4:
             await asyncio.sleep(0.002)
-        await asyncio.gather(one("modest", 2), *greedy)
-        return ended
+        modest = made.submit(order(made, "a", max_new_tokens=2, eos_id=None, client="modest"))
+        assert (made.running, made.waiting) == (4, 3)
+        greedy[0].cancel()
+        await asyncio.wait_for(pieces(modest), 20)
+        assert modest.completion_tokens == 2
+        for request in greedy:
+            request.cancel()
 
-    assert with_engine(work)[:2] == ["greedy", "modest"]
+    with_engine(work)
 
 
 def test_a_full_queue_refuses_and_a_free_one_does_not() -> None:
