@@ -122,8 +122,9 @@ def test_refusals() -> None:
             task(**{name: 0})
 
 
-def fresh(folder: Path, crawl: float = 0.0) -> LanguageModelTask:
-    """A B'MOJO task over text in `folder`, as a command would build it."""
+def fresh(folder: Path, stands_after: int | None = None) -> LanguageModelTask:
+    """A B'MOJO task over text in `folder`, as a command would build it; after so many steps it
+    stands still, if asked, until it is killed."""
     (folder / "text.txt").write_text(TEXT)
     torch.manual_seed(5)
     tokenizer = ByteTokenizer()
@@ -131,9 +132,12 @@ def fresh(folder: Path, crawl: float = 0.0) -> LanguageModelTask:
                      folder / "data", progress=False)  # fmt: skip
     model = LanguageModel(tiny_config("BM", initializer_range=0.1))
     it = LanguageModelTask(model, tokenizer, stored, TaskConfig(batch_size=4, length=24))
-    if crawl:
-        whole = it.loss
-        it.loss = lambda batch: (time.sleep(crawl), whole(batch))[1]  # type: ignore[method-assign]
+    if stands_after is not None:
+        whole, calls = it.loss, itertools.count()
+        it.loss = lambda batch: (  # type: ignore[method-assign]
+            time.sleep(3600 * (next(calls) >= stands_after)),
+            whole(batch),
+        )[1]
     return it
 
 
@@ -163,7 +167,7 @@ WORKER = """
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     folder = pathlib.Path({folder!r})
-    module.train(module.fresh(folder, crawl=0.2), module.SETTINGS, folder, progress=False)
+    module.train(module.fresh(folder, stands_after=8), module.SETTINGS, folder, progress=False)
 """
 
 

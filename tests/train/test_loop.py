@@ -35,10 +35,10 @@ def curve(out: Path, event: str = "step") -> list[tuple]:
     ]
 
 
-def start(out: Path, steps: int) -> subprocess.Popen:
+def start(out: Path, steps: int, *how: str) -> subprocess.Popen:
     source = Path(__file__).parents[2] / "src"
     env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "PYTHONPATH": str(source)}
-    command = [sys.executable, SCRIPT, str(out), str(steps), "--crawl"]
+    command = [sys.executable, SCRIPT, str(out), str(steps), *(how or ["--crawl"])]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -76,7 +76,7 @@ def test_training_learns_and_reports(tmp_path: Path) -> None:
 def test_killed_run_resumes_bit_for_bit(tmp_path: Path) -> None:
     straight = toy.ToyTask()
     toy.run(tmp_path / "straight", straight)
-    process = start(tmp_path / "killed", 12)
+    process = start(tmp_path / "killed", 12, "--stand", "18")  # at step 10
     wait_for_step(tmp_path / "killed", 7, process)  # a checkpoint at 5, an evaluation at 4
     process.send_signal(signal.SIGKILL)
     process.communicate()

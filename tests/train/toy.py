@@ -1,7 +1,7 @@
 """A stand-in task for the training loop: dropout (so generators matter), tied weights, a buffer.
 
 Run as a script it trains in a process of its own, to be killed:
-    python toy.py OUT STEPS [--crawl]
+    python toy.py OUT STEPS [--crawl | --stand BATCHES]
 """
 
 import sys
@@ -45,6 +45,7 @@ class ToyTask:
         self.model = ToyModel()
         self.crawl, self.held_out = crawl, held_out
         self.spoil_at: int | None = None
+        self.stand_after: int | None = None
         self.saved = 0
 
     def batches(self, position: Mapping[str, Any] | None) -> Iterator[tuple[Any, dict[str, Any]]]:
@@ -58,7 +59,7 @@ class ToyTask:
 
     def loss(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
         index, tokens = batch
-        time.sleep(self.crawl)
+        time.sleep(self.crawl if self.stand_after is None or index <= self.stand_after else 3600)
         logits = self.model(tokens[:, :-1])
         loss = F.cross_entropy(logits.flatten(0, 1).float(), tokens[:, 1:].flatten())
         if index == self.spoil_at:
@@ -99,5 +100,7 @@ def run(out: Path, task: ToyTask | None = None, **changes: Any) -> TrainResult:
 
 if __name__ == "__main__":
     crawling = ToyTask(crawl=0.05 if "--crawl" in sys.argv else 0.0)
+    if "--stand" in sys.argv:  # so that who kills it is never late
+        crawling.stand_after = int(sys.argv[-1])
     outcome = run(Path(sys.argv[1]), crawling, steps=int(sys.argv[2]))
     print("interrupted" if outcome.interrupted else "finished", flush=True)

@@ -57,8 +57,8 @@ def code(answer: Answer) -> str:
 @pytest.fixture(scope="module")
 def open_server() -> Iterator[Running]:
     config = ServeConfig(
-        requests_per_minute=0, max_json_bytes=2000, max_body_bytes=5000, body_timeout=0.5,
-        header_timeout=0.5, cors_origins=("https://friend.example",), max_requests_per_client=2,
+        requests_per_minute=0, max_json_bytes=2000, max_body_bytes=5000, body_timeout=1.5,
+        header_timeout=1.5, cors_origins=("https://friend.example",), max_requests_per_client=2,
     )  # fmt: skip
     with running(config, lm=tiny_lm(ENGINE)) as server:
         yield server

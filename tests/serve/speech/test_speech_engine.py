@@ -222,7 +222,7 @@ def test_who_does_not_read_stalls_alone_and_is_ended() -> None:
     audio = sounds(4, utterances=8)
 
     async def work() -> tuple[list[Event], str, int]:
-        async with engine(max_events=4, stall_seconds=0.2, queue_seconds=1.0) as made:
+        async with engine(max_events=4, stall_seconds=1.0, queue_seconds=1.0) as made:
             lazy = await made.open("lazy")
 
             async def pour() -> None:
