@@ -1,9 +1,10 @@
 """A branching encoder on recordings with silence around them: computation against word errors.
 
-    make bench ARGS='branching --banks FOLDER'              four minutes of one thread
+    make bench ARGS='branching --banks FOLDER'              ten minutes of one thread
 
 The shipped model is the large branch and stays as it is; a small branch and the arbitrator are
-trained beside it, from one price of computation to the next. FOLDER has a feature bank NAME-train
+trained beside it, from one price of computation to the next, and the gate is told where somebody
+speaks (--guide). FOLDER has a feature bank NAME-train
 of each of `TRAIN` (`speech.data.bank.build_bank` makes them). Tested is on test splits of
 ../shared/data, a second of silence before each recording and two after it, with pink noise over
 all at 20 to 35 dB. Decoding is greedy. `shuffled`, at one price, is a control: as many decisions
@@ -47,7 +48,7 @@ RESULTS = Path(__file__).parent / "results"
 TRAIN = {"fsdd": 1.0, "speech_commands_subset": 0.4, "an4": 1.5}
 TESTS = ("fsdd", "speech_commands_subset", "an4")
 SMALL = {"small_pattern": "LL", "small_size": 96}
-PRICES = (0.3, 0.6, 1.2)
+PRICES = (0.0, 0.2)
 BEFORE, AFTER = 1.0, 2.0
 ONLINE = OnlineConfig(
     lead_ms=1500, tail_ms=2500, tail_min_ms=500, noise=0.9, snr_db=(10, 40), time_masks=1
@@ -63,8 +64,13 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="run.py branching")
     parser.add_argument("--banks", type=Path, required=True, help="folder of feature banks")
     parser.add_argument("--model", type=Path, default=SHIPPED)
-    parser.add_argument("--steps", type=int, default=250, help="of training for each price")
+    parser.add_argument("--steps", type=int, default=800, help="of training for each price")
     parser.add_argument("--prices", type=float, nargs="+", default=list(PRICES))
+    parser.add_argument("--guide", type=float, default=2.0, help="nats for a gate that misses")
+    parser.add_argument(
+        "--margins", type=float, nargs=2, default=(0.9, 0.3), metavar="SECONDS",
+        help="before and behind a label that count as speech",
+    )  # fmt: skip
     parser.add_argument("--limit", type=int, default=120, help="recordings of each test set")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench" / "branching")
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -76,9 +82,15 @@ def main(arguments: list[str]) -> None:
     tests = {name: padded(name, options.limit) for name in TESTS}
     rows = [measured("shipped, every frame", shipped, tests)]
     tell(rows[-1])
-    task = prepared(shipped, options.banks)
+    config = BranchingTaskConfig(
+        freeze_large=True, guide_scale=options.guide, guide_before=options.margins[0],
+        guide_after=options.margins[1],
+    )  # fmt: skip
+    task = prepared(shipped, options.banks, config)
     settings = {
-        "model": str(options.model), "small": SMALL, "steps": options.steps, "tests": TESTS,
+        "model": str(options.model), "small": SMALL, "steps": options.steps,
+        "branching": config.to_json(),
+        "tests": TESTS,
         "limit": options.limit, "before": BEFORE, "after": AFTER, "train": TRAIN,
         "online": ONLINE.to_json(), "task": TASK.to_json(),
         "encoder": dataclasses.asdict(encoder_cost(task.model.transducer.encoder)),
@@ -118,7 +130,9 @@ def padded(name: str, limit: int) -> list[tuple[Utterance, np.ndarray]]:
     return found
 
 
-def prepared(shipped: SpeechModel, banks: Path) -> BranchingTransducerTask:
+def prepared(
+    shipped: SpeechModel, banks: Path, config: BranchingTaskConfig
+) -> BranchingTransducerTask:
     """The task of training small branch and arbitrator; all else is the shipped model's."""
     torch.manual_seed(0)
     plain = shipped.transducer
@@ -135,7 +149,6 @@ def prepared(shipped: SpeechModel, banks: Path) -> BranchingTransducerTask:
     for one in read_manifest(SHARED / "noise_public_domain", "train", require_text=False):
         if not one.extra.get("may_contain_speech") and one.duration > 0.4:
             noises.append(features(read_audio(one.audio)))
-    config = BranchingTaskConfig(freeze_large=True)
     return BranchingTransducerTask(
         model, shipped.pieces, train, (), noises, TASK, ONLINE, branching=config
     )
@@ -163,7 +176,9 @@ def trained(
         optimizer.step()
         schedule.step()
         if where["step"] % 25 == 0:
-            shown = ", ".join(f"{k} {figures[k]:.3f}" for k in ("pruned", "large"))
+            shown = ", ".join(
+                f"{k} {figures[k]:.3f}" for k in ("pruned", "large", "guide") if k in figures
+            )
             print(f"step {where['step']}: {shown}, {time.process_time():.0f} s", flush=True)
     return where
 

@@ -1,6 +1,7 @@
 """Training of a branching encoder: the price is paid, and what is dear is used less."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ import torch
 from solomonic.core import CheckpointError, ConfigError
 from solomonic.recipes import asr, debug
 from solomonic.recipes.asr_data import AsrData
+from solomonic.speech.branching import guide
 from solomonic.speech.branching.cost import encoder_cost
 from solomonic.speech.branching.encoder import BranchingEncoder
 from solomonic.speech.branching.start import start_from
 from solomonic.speech.branching.task import BranchingTaskConfig, BranchingTransducerTask
 from solomonic.speech.config import TransducerConfig
 from solomonic.speech.data.bank import FeatureBank, build_bank
+from solomonic.speech.data.batches import Batch
 from solomonic.speech.decode import DecodeConfig
 from solomonic.speech.device_file import write_device_model
 from solomonic.speech.encoder import Encoder
@@ -74,9 +77,65 @@ def made(banks: Any, pieces: WordPieces, **prices: Any) -> BranchingTransducerTa
 
 def branching(task: Any) -> BranchingEncoder:
     """The encoder of a task's transducer."""
-    encoder = task.model.transducer.encoder
+    return branching_encoder(task.model.transducer)
+
+
+def branching_encoder(net: Transducer) -> BranchingEncoder:
+    """The encoder of a transducer with branches."""
+    encoder = net.encoder
     assert isinstance(encoder, BranchingEncoder)
     return encoder
+
+
+def test_spoken_steps_lie_around_the_labels(
+    banks: Any, pieces: WordPieces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = network(pieces)
+    said = torch.zeros(1, 20, 2)
+    said[0, 8, 0], said[0, 9, 0], said[0, 14, 1] = 0.95, 0.05, 1.0
+    monkeypatch.setattr(guide, "occupancy", lambda *_: (None, said))
+    frames = torch.zeros(1, 20, net.config.frames_per_step, net.config.bins)
+    frames[:, [1, 6, 7, 9, 14]] = 1.0  # loud; at 1 nothing is said
+    frames = frames.flatten(1, 2)
+    data = Batch(frames, torch.tensor([frames.shape[1]]), torch.tensor([[1, 2]]), torch.tensor([2]))
+    spoken = guide.spoken_steps(net.train(), data, torch.zeros(1, 3, 12), before=3, after=1)
+    assert spoken[0].nonzero()[:, 0].tolist() == [6, 7, 8, 9, 14, 15]
+    assert branching_encoder(net).large.training, "as it was"
+
+
+def test_the_guides_loss_by_hand() -> None:
+    spoken = torch.tensor([[True, False, True], [False, True, True]])
+    likely = torch.tensor([[0.9, 0.2, 0.5], [0.25, 0.7, 0.1]])
+    found = guide.guide_loss(likely, spoken, torch.tensor([3, 1]))
+    wanted = -torch.tensor([0.9, 0.8, 0.5, 0.75]).log().mean()
+    assert torch.allclose(found, wanted)
+
+
+def test_a_guided_gate_opens_where_words_are(
+    banks: Any, pieces: WordPieces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a price, in eighty steps of the arbitrator and the small branch alone. The tiny
+    recogniser is untrained: it aligns anywhere, so that loudness stands for its alignment, and
+    the transducer's loss has nothing to say."""
+
+    def loud(net: Transducer, data: Batch, *_: Any) -> torch.Tensor:
+        frames = data.features.mean(-1).unflatten(1, (-1, net.config.frames_per_step))
+        return frames.mean(-1) > -4.0
+
+    monkeypatch.setattr("solomonic.speech.branching.task.spoken_steps", loud)
+    task = made(banks, pieces, cost_scale=0.0, guide_scale=1e4, guide_steps=80, freeze_large=True)
+    optimizer = torch.optim.Adam([p for p in task.model.parameters() if p.requires_grad], 3e-2)
+    torch.manual_seed(0)
+    missed = []
+    task.model.train()
+    for batch, _ in itertools.islice(task.batches(None), 81):
+        loss, figures = task.loss(batch)
+        assert ("guide" in figures) == (batch.step < 80)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        missed.append(figures.get("guide", 0.0))
+    assert np.mean(missed[70:80]) < 0.6 * np.mean(missed[:10])
 
 
 def learn(task: BranchingTransducerTask, steps: int) -> list[dict[str, float]]:

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from solomonic import kernels
 from solomonic.core import Config, ConfigError, DataError, require
+from solomonic.speech.alignment import occupancy
 from solomonic.speech.biasing.attention import (
     ContextBiasing,
     guided_attention_loss,
@@ -32,7 +32,6 @@ from solomonic.speech.data.bank import FeatureBank
 from solomonic.speech.data.batches import Batch, BucketedBatches, collate
 from solomonic.speech.data.online import OnlineConfig, change
 from solomonic.speech.loss import joint_transducer_loss
-from solomonic.speech.model import BLANK
 from solomonic.speech.pretrained import SpeechModel, write_speech_model
 
 
@@ -222,16 +221,10 @@ class ContextTask:
     def _targets(
         self, batch: ContextBatch, hidden: Tensor, label: Tensor, lengths: Tensor
     ) -> Tensor:
-        """Which phrase each frame is saying (B, T) int64, as `guided_attention_loss` asks: by the
-        share of alignments of the reference that wait for one of the phrase's labels there."""
+        """Which entry each frame is saying (B, T) int64, as `guided_attention_loss` asks: by the
+        share of alignments of the reference that wait for one of the entry's labels there."""
         net, data = self.model, batch.data
-        logits = net.joint(net.to_joint(hidden)[:, :, None], label.float()[:, None])
-        scores = logits.log_softmax(-1)
-        stay = scores[..., BLANK]
-        tokens = data.tokens.to(scores.device)[:, None, :, None].expand(-1, hidden.shape[1], -1, 1)
-        move = scores[:, :, :-1].gather(-1, tokens)[..., 0]
-        sizes = data.token_lengths.to(scores.device)
-        _, gone, said = kernels.run("transducer", stay, move, lengths, sizes, 0.0, 0.0)
+        gone, said = occupancy(net, hidden, label, data.tokens, lengths, data.token_lengths)
         waits = gone.clone()
         waits[..., :-1] += said
         steps = torch.arange(hidden.shape[1], device=hidden.device)
@@ -239,11 +232,13 @@ class ContextTask:
         for row, one in enumerate(batch.lists):
             if not one.phrases:
                 targets[row] = -1  # with no choice there is nothing to learn
+            entries = self._context.entries(one.phrases)
             for low, high, place in one.spans:
                 mass = waits[row, :, low:high].sum(-1)
-                targets[row] = torch.where(
-                    mass >= self.config.certain,
-                    place + 1,
-                    torch.where(mass > 1 - self.config.certain, -1, targets[row]),
-                )
+                targets[row] = torch.where(mass > 1 - self.config.certain, -1, targets[row])
+                length = (high - low) // len(entries[place])  # labels that an entry stands for
+                places = list(zip(range(low, high, length), entries[place], strict=True))
+                for first, entry in reversed(places):  # a frame belongs to the first that it says
+                    mass = waits[row, :, first : first + length].sum(-1)
+                    targets[row] = torch.where(mass >= self.config.certain, entry, targets[row])
         return targets

@@ -15,6 +15,7 @@ from torch import Tensor
 from solomonic.core import Config, ConfigError, require
 from solomonic.speech.branching.cost import EncoderCost, backlog, encoder_cost
 from solomonic.speech.branching.encoder import BranchingEncoder
+from solomonic.speech.branching.guide import guide_loss, spoken_steps
 from solomonic.speech.task import Computed, SpeechBatch, TrainingModel, TransducerTask
 
 
@@ -38,21 +39,32 @@ class BranchingTaskConfig(Config):
     """Steps after which decisions are those of inference, no longer learned; None: never."""
     freeze_large: bool = False
     """Train only the small branch and the arbitrator: all else stays as it was in `init`."""
+    guide_scale: float = 0.0
+    """Nats per label for each nat by which the gate misses where somebody speaks (`guide`)."""
+    guide_before: float = 0.9
+    """Seconds before a label is said in which what is loud counts as speech."""
+    guide_after: float = 0.3
+    """Seconds for which the gate shall stay open behind a label and behind what is loud."""
+    guide_steps: int | None = None
+    """Steps with the guide; None: all."""
 
     def __post_init__(self) -> None:
-        for name in ("cost_scale", "latency_scale", "machine_load", "cost_ramp_steps"):
+        for name in ("cost_scale", "latency_scale", "machine_load", "cost_ramp_steps",
+                     "guide_scale", "guide_before", "guide_after"):  # fmt: skip
             require(getattr(self, name) >= 0, f"{name} must not be negative.")
-        require(
-            self.hard_after is None or self.hard_after >= 0,
-            f"hard_after = {self.hard_after} must be null or a number of steps.",
-        )
+        for name in ("hard_after", "guide_steps"):
+            value = getattr(self, name)
+            require(
+                value is None or value >= 0, f"{name} = {value} must be null or a number of steps."
+            )
 
 
 class BranchingTransducerTask(TransducerTask):
     """A `TransducerTask` whose transducer has a branching encoder; arguments as there.
 
-    Its figures: `large`, the share of steps that ran the large branch, and `behind`, seconds by
-    which the machine meant would be behind at the end of an utterance.
+    Its figures: `large`, the share of steps that ran the large branch, `behind`, seconds by which
+    the machine meant would be behind at the end of an utterance, and `guide`, nats a step by which
+    a gate that is guided misses speech.
 
     Raises:
         ConfigError: the transducer has one encoder only.
@@ -100,7 +112,26 @@ class BranchingTransducerTask(TransducerTask):
         ramp = min((self._step + 1) / max(settings.cost_ramp_steps, 1), 1.0)
         ran, _ = self._priced((seen["large"].detach() > 0).float(), parts.lengths)
         figures |= {"large": float(ran), "behind": float(behind.detach())}
-        return before + ramp * price, figures
+        total, guide = before + ramp * price, self._guide(parts)
+        if guide is not None:
+            figures["guide"] = float(guide.detach())
+            total = total + settings.guide_scale * guide
+        return total, figures
+
+    def _guide(self, parts: Computed) -> Tensor | None:
+        """How far the gate misses speech, in nats a step; None when it is not guided now."""
+        settings, net = self.branching, self.model.transducer
+        encoder = net.encoder
+        assert isinstance(encoder, BranchingEncoder)
+        over = settings.guide_steps is not None and self._step >= settings.guide_steps
+        if not settings.guide_scale or over or encoder.gating == "hard":
+            return None
+        before, after = (
+            round(seconds / self._cost.frame_seconds)
+            for seconds in (settings.guide_before, settings.guide_after)
+        )
+        spoken = spoken_steps(net, parts.data, parts.label.detach(), before, after)
+        return guide_loss(parts.trace[0]["open"], spoken, parts.lengths)
 
     def judged(
         self, figures: dict[str, float], traces: Sequence[tuple[list[dict], Tensor]]
