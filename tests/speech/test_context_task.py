@@ -92,6 +92,10 @@ def test_frames_that_say_a_phrase_guide_to_it(speech: SpeechModel, bank: Feature
     lists = [Sampled(((9,), (2, 3)), ((1, 3, 1),))]
     targets = made._targets(ContextBatch(data, lists), hidden, label, torch.tensor([40]))
     assert targets.tolist() == [[0] * 9 + [2] * 21 + [0] * 10]
+    assert made._context is net.context
+    made._context = ContextBiasing(made._context.config.replace(grain="piece"))
+    targets = made._targets(ContextBatch(data, lists), hidden, label, torch.tensor([40]))
+    assert targets.tolist() == [[0] * 9 + [2] * 11 + [3] * 10 + [0] * 10]
 
 
 def test_lists_of_nothing_and_short_rows_guide_nowhere(

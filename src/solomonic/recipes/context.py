@@ -34,6 +34,8 @@ class ContextRun(Config):
     )
     combiner: str = "add"
     """How a frame takes what it found, see `speech.biasing.attention`."""
+    grain: str = "piece"
+    """What a frame looks for: whole phrases, or their pieces."""
     copies: int = 1
     """Perturbed copies of the recordings to train on as well."""
 
@@ -90,6 +92,7 @@ def build_context_task(
         vocab_size=speech.pieces.size,
         hidden_size=settings.hidden_size,
         combiner=run.combiner,
+        grain=run.grain,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.train.seed)

@@ -1,9 +1,14 @@
 """Attention over a list of phrases: each audio frame asks which of them it may be saying (CATT).
 
-    phrases -> piece embeddings -> bidirectional LSTM, last states -> keys, values; once a request
-    frame x -> query -> attention over the phrases and "none of them" -> c
+    phrases -> piece embeddings -> bidirectional LSTM -> keys, values; once a request
+    frame x -> query -> attention over the entries and "none of them" -> c
     "add":  y = x + O c
     "gate": y = x + O (silu(G norm(x) + C c) - silu(G norm(x)))
+
+Entries are whole phrases (grain "phrase": the LSTM's last states) or the pieces of all phrases
+(grain "piece": its states at every piece and the piece itself). A phrase has one value for all of
+its frames, so that the frame must know by itself which part of it is being said; a piece stands in
+its phrase, and its value is the sound that comes next, which is learned from far fewer names.
 
 The value of "none of them" is zero and has only a learned key, so a frame that attends to nothing
 else is left bit for bit as it was; an O of zeros makes the untrained module the identity. A frame
@@ -20,13 +25,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
-from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
 from solomonic.core import Config, ShapeError, VocabularyError, require
 from solomonic.layers import Linear, RMSNorm
 from solomonic.state import State, concatenate, field
 
 COMBINERS = ("add", "gate")
+GRAINS = ("phrase", "piece")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +53,8 @@ class ContextConfig(Config):
     """Of a phrase: keys, values and what the frames get."""
     heads: int = 4
     combiner: str = "gate"
+    grain: str = "phrase"
+    """What an entry of the attention is."""
     norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -57,17 +65,17 @@ class ContextConfig(Config):
             self.size % self.heads == 0,
             f"size {self.size} is not a multiple of heads {self.heads}; change one of them.",
         )
-        require(
-            self.combiner in COMBINERS,
-            f"combiner '{self.combiner}' is unknown; choose from {', '.join(COMBINERS)}.",
-        )
+        for name, known in (("combiner", COMBINERS), ("grain", GRAINS)):
+            value = getattr(self, name)
+            require(value in known, f"{name} '{value}' is unknown; choose from {', '.join(known)}.")
 
 
 @dataclasses.dataclass
 class Context(State):
-    """What a request's phrases become, made once. Rows may have different numbers of phrases.
+    """What a request's phrases become, made once. Rows may have different numbers of entries.
 
-    keys, values (B, K + 1, A): entry 0 is "none of them"; exists (B, K + 1) bool.
+    keys, values (B, K + 1, A): entry 0 is "none of them", then the phrases in their order (all
+    pieces of the first, of the second, ... with grain "piece"); exists (B, K + 1) bool.
     B is 1 when every row of a batch has the same phrases.
     """
 
@@ -85,9 +93,10 @@ class ContextBiasing(nn.Module):
         e, a, d = config.embedding_size, config.size, config.hidden_size
         self.pieces = nn.Embedding(config.vocab_size, e)
         self.encoder = nn.LSTM(e, e, batch_first=True, bidirectional=True)
-        self.phrase_norm = RMSNorm(2 * e, config.norm_eps)
-        self.key = Linear(2 * e, a)
-        self.value = Linear(2 * e, a)
+        wide = 3 * e if config.grain == "piece" else 2 * e
+        self.phrase_norm = RMSNorm(wide, config.norm_eps)
+        self.key = Linear(wide, a)
+        self.value = Linear(wide, a)
         self.no_bias = nn.Parameter(torch.zeros(a))
         self.frame_norm = RMSNorm(d, config.norm_eps)
         self.query = Linear(d, a)
@@ -116,15 +125,23 @@ class ContextBiasing(nn.Module):
         if not lists:
             raise ShapeError("there is no list of phrases; give one for each row of the batch.")
         rows = [[tuple(phrase) for phrase in phrases] for phrases in lists]
-        places = {
-            phrase: i for i, phrase in enumerate(dict.fromkeys(p for r in rows for p in r), 1)
-        }
-        keys, values = self._read(list(places))
-        index = [torch.tensor([0, *(places[p] for p in row)]) for row in rows]
+        known = list(dict.fromkeys(phrase for row in rows for phrase in row))
+        places = dict(zip(known, self.entries(known), strict=True))
+        keys, values = self._read(known)
+        index = [torch.tensor([0, *(i for phrase in row for i in places[phrase])]) for row in rows]
         picked = pad_sequence(index, batch_first=True, padding_value=-1).to(keys.device)
         exists = picked >= 0
         picked = picked.clamp_min(0)
         return Context(keys[picked], values[picked] * exists[..., None], exists)
+
+    def entries(self, phrases: Sequence[Sequence[int]]) -> list[range]:
+        """Where each phrase of a list stands in its context: one entry, or one for each piece."""
+        sizes = (len(phrase) if self.config.grain == "piece" else 1 for phrase in phrases)
+        found, first = [], 1
+        for size in sizes:
+            found.append(range(first, first + size))
+            first += size
+        return found
 
     def attend(self, hidden: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         """What frames (B, T, D) take from the phrases: (B, T, A), and the weights (B, H, T, K + 1).
@@ -160,7 +177,7 @@ class ContextBiasing(nn.Module):
         return self.combine(hidden, self.attend(hidden, context)[0])
 
     def _read(self, phrases: list[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
-        """Keys and values (N + 1, A) of N phrases, "none of them" first."""
+        """Keys and values (K + 1, A) of the phrases' entries, "none of them" first."""
         empty = self.no_bias.new_zeros(1, self.config.size)
         if not phrases:
             return self.no_bias[None], empty
@@ -174,12 +191,16 @@ class ContextBiasing(nn.Module):
                 )
         lengths = torch.tensor([len(phrase) for phrase in phrases])
         tokens = pad_sequence([torch.tensor(phrase) for phrase in phrases], batch_first=True)
-        packed = pack_padded_sequence(
-            self.pieces(tokens.to(self.no_bias.device)), lengths, batch_first=True,
-            enforce_sorted=False,
-        )  # fmt: skip
-        _, (last, _) = self.encoder(packed)
-        read = self.phrase_norm(last.transpose(0, 1).flatten(1))
+        embedded = self.pieces(tokens.to(self.no_bias.device))
+        packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
+        states, (last, _) = self.encoder(packed)
+        if self.config.grain == "piece":
+            states, _ = pad_packed_sequence(states, batch_first=True)
+            there = torch.arange(tokens.shape[1]) < lengths[:, None]
+            read = torch.cat((states, embedded), -1)[there.to(embedded.device)]
+        else:
+            read = last.transpose(0, 1).flatten(1)
+        read = self.phrase_norm(read)
         keys = torch.cat((self.no_bias[None], self.key(read)))
         return keys, torch.cat((empty, self.value(read)))
 
@@ -196,10 +217,10 @@ class ContextBiasing(nn.Module):
 
 
 def guided_attention_loss(weights: Tensor, targets: Tensor) -> Tensor:
-    """Mean of -log of the attention that frames pay to the phrase they say; () nats.
+    """Mean of -log of the attention that frames pay to what they say; () nats.
 
     `weights` (B, H, T, K + 1) are `attend`'s; `targets` (B, T) int64 are places in the context: 0
-    for "none of them", the place in the row's list plus 1 for a phrase, -1 for frames not to count.
+    for "none of them", one of `ContextBiasing.entries`, -1 for frames not to count.
     """
     counted = targets >= 0
     mass = weights.mean(1).gather(-1, targets.clamp_min(0)[..., None])[..., 0]
