@@ -50,6 +50,23 @@ def test_untrained_it_is_the_identity() -> None:
     assert torch.equal(module(hidden, module.embed(PHRASES)), hidden)
 
 
+def test_it_can_start_from_what_the_joint_network_hears() -> None:
+    """A frame then looks for the piece that the joint network hears in it, and nothing changes."""
+    torch.manual_seed(0)
+    config = CONFIG.replace(grain="piece", heads=1, embedding_size=16)
+    module, output, project = ContextBiasing(config), torch.randn(20, 10), torch.randn(10, 12)
+    module.start_from(output, project)
+    hidden = torch.randn(1, 200, 12)
+    phrases = [[3], [7], [11], [19]]
+    context = module.embed(phrases)
+    assert torch.equal(module(hidden, context), hidden)
+    weights = module.attend(hidden, context)[1][0, 0, :, 1:]
+    heard = (hidden @ project.T @ (output - output.mean(0)).T)[0][:, [3, 7, 11, 19]]
+    assert (weights.argmax(-1) == heard.argmax(-1)).float().mean() > 0.9
+    with pytest.raises(ShapeError, match=r"logits of 19 pieces from 12 hidden units do not fit"):
+        module.start_from(output[1:], project)
+
+
 @pytest.mark.parametrize("combiner", ["add", "gate"])
 def test_without_phrases_it_is_the_identity_for_ever(combiner: str, grain: str) -> None:
     module, hidden = trained(grain, combiner), frames()

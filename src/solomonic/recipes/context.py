@@ -91,12 +91,17 @@ def build_context_task(
     config = ContextConfig(
         vocab_size=speech.pieces.size,
         hidden_size=settings.hidden_size,
+        heads=2 if run.grain == "piece" else 4,
         combiner=run.combiner,
         grain=run.grain,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.train.seed)
-        speech.transducer.context = ContextBiasing(config)
+        attention = ContextBiasing(config)
+    if run.grain == "piece":
+        net = speech.transducer
+        attention.start_from(net.joint.weight, net.to_joint.weight)
+    speech.transducer.context = attention
     pool = [tuple(speech.pieces.encode(normalise(phrase))) for phrase in phrases]
     task = ContextTask(speech, banks.train, pool=pool, config=run.task)
     task.left_out = left_out | task.left_out

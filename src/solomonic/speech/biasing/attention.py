@@ -106,6 +106,41 @@ class ContextBiasing(nn.Module):
         self.output = Linear(a, d)
         nn.init.zeros_(self.output.weight)
 
+    @torch.no_grad()
+    def start_from(self, output: Tensor, project: Tensor) -> None:
+        """Begin where a frame's query is already like the keys of the pieces that it may be saying.
+
+        The joint network's logits of a frame x are about `output` @ `project` @ x (V, D): their
+        leading singular directions become the pieces' embeddings and the queries of the first head.
+        The attention then has to learn which phrases the pieces stand in, and not also how letters
+        sound. For grain "piece"; what the frames get stays zero until it is trained.
+
+        Args:
+            output: (V, J) the joint network's. project: (J, D) from the encoder to it.
+
+        Raises:
+            ShapeError: they are of another recogniser.
+        """
+        config = self.config
+        shape = (config.vocab_size, config.hidden_size)
+        if (len(output), project.shape[1]) != shape:
+            raise ShapeError(
+                f"logits of {len(output)} pieces from {project.shape[1]} hidden units do not fit "
+                f"an attention for {shape[0]} from {shape[1]}."
+            )
+        left, sizes, right = torch.linalg.svd(output - output.mean(0), full_matrices=False)
+        rank = min(config.embedding_size, config.size // config.heads, len(sizes))
+        roots = sizes[:rank].sqrt()
+        pieces, queries = left[:, :rank] * roots, (right[:rank] * roots[:, None]) @ project
+        self.pieces.weight[:, :rank] = pieces / pieces.square().mean().sqrt()
+        where = 2 * config.embedding_size  # the piece itself stands behind the LSTM's states
+        for part in (self.key, self.value):
+            part.weight[:rank] = 0.0
+            part.weight[range(rank), range(where, where + rank)] = 1.0
+        # Scores of a typical frame then spread by 2 nats over the pieces.
+        spread = (self.pieces.weight[:, :rank] @ queries).square().sum(1).mean().sqrt()
+        self.query.weight[:rank] = queries * (2 * math.sqrt(config.size / config.heads) / spread)
+
     def embed(self, phrases: Sequence[Sequence[int]]) -> Context:
         """The context of one request's phrases, in piece ids (`Biasing.tokens`).
 
