@@ -3,6 +3,7 @@
     make bench ARGS=compression                                    ten minutes on one core
     make bench ARGS='compression --limit 60'                       a look
     make bench ARGS='compression --trained 50%=a.solo 75%=b.solo'  files of `solomonic compress`
+    make bench ARGS='compression --trained 75%=b.solo --add RESULT'  to the rows of a result file
 
 Rows: 8 bits a weight (what everything is compared with); 4 bits, and 4 bits with half of the
 weights zero in vectors of 16, without training (by size, and with what training recordings say);
@@ -14,6 +15,7 @@ tradeoff` draws the picture.
 """
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -29,6 +31,7 @@ from peers.protocol import ROOT
 from solomonic.compress.config import CompressConfig, select
 from solomonic.compress.masks import random_mask
 from solomonic.compress.matrix import QuantisedMatrix
+from solomonic.compress.pack import squeeze
 from solomonic.evals.report import markdown_table, save_report
 from solomonic.evals.wer import score
 from solomonic.recipes.asr_data import Banks
@@ -93,6 +96,10 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--trained", nargs="*", default=[], metavar="NAME=FILE", type=_named)
     parser.add_argument("--dense", type=Path, help="device file in 8 bits that these came from")
     parser.add_argument("--only-trained", action="store_true", help="no rows without training")
+    parser.add_argument(
+        "--add", type=Path, metavar="RESULT", help="measure the trained files alone, and keep the "
+        "rows of a result file of the same model, recordings and machine",
+    )  # fmt: skip
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--limit", type=int, help="recordings of each set")
@@ -104,7 +111,7 @@ def main(arguments: list[str]) -> None:
     torch.set_num_threads(1)
     model = load_speech_model(options.model or SHIPPED)
     tests = {name: recordings(SETS[name], options.limit) for name in options.sets}
-    records = []
+    records = json.loads(options.add.read_text("utf-8"))["rows"] if options.add else []
     for name, kind, file in files(model, options):
         started = time.monotonic()
         small = read_device_model(file)
@@ -112,7 +119,9 @@ def main(arguments: list[str]) -> None:
             label: {method: errors_of(decode(file, heard, method)) for method in options.methods}
             for label, heard in tests.items()
         }
-        records.append({"name": name, "kind": kind, **sizes(small, file), "errors": errors})
+        records = [record for record in records if record["name"] != name]
+        measured = sizes(small, file, 4 * model.parameters)
+        records.append({"name": name, "kind": kind, **measured, "errors": errors})
         first = {label: next(iter(by.values()))["wer"] for label, by in errors.items()}
         shown = ", ".join(f"{label} {100 * wer:.1f}%" for label, wer in first.items())
         seconds = time.monotonic() - started
@@ -127,7 +136,7 @@ def files(model: SpeechModel, options: argparse.Namespace) -> Iterator[tuple[str
     """(name, kind, device file) of every row; those that are not there are made."""
     WORK.mkdir(parents=True, exist_ok=True)
     moments = None
-    for number, row in enumerate(() if options.only_trained else ROWS):
+    for number, row in enumerate(() if options.only_trained or options.add else ROWS):
         matrices: dict[str, QuantisedMatrix] | None = None
         if row.calibrated and moments is None:
             moments = calibration(model, training_banks(), options.batches)
@@ -205,12 +214,15 @@ def errors_of(decoded: list[tuple[str, str, str | None]]) -> dict[str, Any]:
     }
 
 
-def sizes(model: SpeechModel, file: Path) -> dict[str, Any]:
-    """Bytes of the file, and how many times smaller than float32 it is."""
-    size, floats = file.stat().st_size, 4 * model.parameters
+def sizes(model: SpeechModel, file: Path, floats: int) -> dict[str, Any]:
+    """Bytes of the file and of its form for download, and how many times smaller than the dense
+    model in float32 (`floats` bytes) it is; a student is smaller than its teacher."""
+    size = file.stat().st_size
+    squeeze(file, WORK / "download")
     zeros = [(p == 0).float().mean().item() for p in model.transducer.parameters() if p.dim() == 2]
     return {
         "bytes": size,
+        "download_bytes": (WORK / "download").stat().st_size,
         "float_bytes": floats,
         "times_smaller": floats / size,
         "zeros": float(np.mean(zeros)),

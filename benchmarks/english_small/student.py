@@ -1,11 +1,13 @@
 """Train a smaller recogniser with the package's for its teacher, from the features of `train.py`.
 
-    python benchmarks/english_small/student.py WORK OUT --width 128 [--minutes 30]
+    python benchmarks/english_small/student.py WORK A --width 80 --stage words --minutes 10
+    python benchmarks/english_small/student.py WORK B --init A --minutes 30
 
 The student hears the same frames and says the same word pieces; all its widths shrink alike. It
-begins with nothing, so it learns to align first (`SpeechTaskConfig`, warm and ramp steps), pulled
-to the teacher's next symbols from the first step. OUT is its folder; `small.py --model OUT
---teacher T` makes it smaller still. A killed run goes on with the same command.
+begins with nothing and is pulled to the teacher's next symbols from the first step, but on whole
+sentences it does not find out in half an hour where the labels are: it learns that from single
+words first. `small.py --model B --teacher T` makes it smaller still. A killed run goes on with the
+same command.
 """
 
 import argparse
@@ -14,6 +16,7 @@ from typing import Any
 
 import torch
 
+from solomonic.recipes.compress import training_model
 from solomonic.speech.config import TransducerConfig
 from solomonic.speech.distill import DistillConfig, DistilledTransducerTask
 from solomonic.speech.model import Transducer
@@ -45,7 +48,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--width", type=int, required=True)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--init", type=Path, help="an earlier student to go on from")
     parser.add_argument("--teacher", type=Path, default=SHIPPED)
     parser.add_argument("--stage", choices=STAGES, default="most", help="whose sets are read")
     parser.add_argument("--minutes", type=float, default=30.0)
@@ -55,16 +59,18 @@ def main() -> None:
     torch.set_num_threads(1)
     stage, teacher = STAGES[given.stage], load_speech_model(given.teacher)
     banks = banks_of(given.work, stage)
-    torch.manual_seed(0)
-    net = Transducer(smaller(teacher.transducer.config, given.width))
-    net.encoder.mean.copy_(teacher.transducer.encoder.mean)
-    net.encoder.deviation.copy_(teacher.transducer.encoder.deviation)
-    print(sum(one.numel() for one in net.parameters()), "parameters", flush=True)
-    config = SpeechTaskConfig(
-        frames_per_batch=stage.task["frames_per_batch"], longest_seconds=LONGEST
-    )
+    if given.init:
+        model = training_model(load_speech_model(given.init))
+    else:
+        torch.manual_seed(0)
+        net = Transducer(smaller(teacher.transducer.config, given.width))
+        net.encoder.mean.copy_(teacher.transducer.encoder.mean)
+        net.encoder.deviation.copy_(teacher.transducer.encoder.deviation)
+        model = TrainingModel(net)
+    print(sum(one.numel() for one in model.transducer.parameters()), "parameters", flush=True)
+    config = SpeechTaskConfig(longest_seconds=LONGEST, **stage.task)
     task: Any = DistilledTransducerTask(
-        TrainingModel(net), teacher.pieces, banks.train, banks.held_out, banks.noises, config,
+        model, teacher.pieces, banks.train, banks.held_out, banks.noises, config,
         stage.online, teacher=teacher.transducer, distill=DistillConfig(),
     )  # fmt: skip
     schedule = schedule_of(
