@@ -65,6 +65,8 @@ def test_it_can_start_from_what_the_joint_network_hears() -> None:
     assert (weights.argmax(-1) == heard.argmax(-1)).float().mean() > 0.9
     with pytest.raises(ShapeError, match=r"logits of 19 pieces from 12 hidden units do not fit"):
         module.start_from(output[1:], project)
+    with pytest.raises(ConfigError, match=r'only an attention with grain "piece"'):
+        ContextBiasing(CONFIG).start_from(output, project)
 
 
 @pytest.mark.parametrize("combiner", ["add", "gate"])

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-from solomonic.core import Config, ShapeError, VocabularyError, require
+from solomonic.core import Config, ConfigError, ShapeError, VocabularyError, require
 from solomonic.layers import Linear, RMSNorm
 from solomonic.state import State, concatenate, field
 
@@ -119,9 +119,12 @@ class ContextBiasing(nn.Module):
             output: (V, J) the joint network's. project: (J, D) from the encoder to it.
 
         Raises:
+            ConfigError: the grain is "phrase".
             ShapeError: they are of another recogniser.
         """
         config = self.config
+        if config.grain != "piece":
+            raise ConfigError('only an attention with grain "piece" can start from pieces.')
         shape = (config.vocab_size, config.hidden_size)
         if (len(output), project.shape[1]) != shape:
             raise ShapeError(
