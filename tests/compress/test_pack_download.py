@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from solomonic.compress.matrix import QuantisedMatrix
-from solomonic.compress.pack import Pack, build_pack, describe_pack, expand, squeeze, write_pack
+from solomonic.compress.pack import (
+    Pack,
+    build_pack,
+    describe_pack,
+    download,
+    expand,
+    squeeze,
+    write_pack,
+)
 from solomonic.compress.pack.download import expand_bytes, squeeze_bytes
 from solomonic.core import CheckpointError
 
@@ -51,3 +59,29 @@ def test_near_the_entropy_of_the_levels(tmp_path: Path) -> None:
     assert report.weights == levels.size
     assert entropy < report.bits_per_weight < 1.03 * entropy
     assert expand_bytes((tmp_path / "sent").read_bytes()) == build_pack(Pack({}, {"w": matrix}))
+
+
+def test_vectors_of_zeros_take_a_bit_each() -> None:
+    """Half of the vectors of 16 zero, the other levels likely alike: less than the file itself."""
+    random = np.random.default_rng(6)
+    alive = np.repeat(random.random((16, 250)) < 0.5, 16, axis=0)[:250]
+    levels = np.where(alive, random.integers(-7, 8, (250, 250)), 0).astype(np.int8)
+    matrix = QuantisedMatrix(levels, np.full(250, 0.1, np.float32), 4, "vec16")
+    data = build_pack(Pack({}, {"w": matrix}))
+    found, report = squeeze_bytes(data)
+    assert expand_bytes(found) == data
+    assert report.weights == levels.size and len(found) < len(data)
+    wanted = 1 / 16 + alive.mean() * np.log2(15)  # bits a weight: the map, and 15 levels alike
+    assert wanted < report.bits_per_weight < 1.06 * wanted
+
+
+@pytest.mark.parametrize("name", ["v16_4", "v16_8", "tiny"])
+def test_the_first_version_is_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had the levels of vectors with their zeros."""
+    data = (CORPUS / f"{name}.solo").read_bytes()
+    with monkeypatch.context() as before:
+        before.setattr(download, "VERSION", 1)
+        before.setattr(download, "_BY_VECTORS", ())
+        old, _ = squeeze_bytes(data)
+    assert old[8] == 1 and expand_bytes(old) == data
+    assert squeeze_bytes(data)[0][8] == 2

@@ -1,7 +1,9 @@
 """The form in which a device file is sent: its levels entropy-coded, bit for bit the same after.
 
 zstandard's entropy coder over the levels as bytes comes within 3% of what independent levels need
-(../shared/design/kernels.md, section 6), zeros included, so that no map of them is sent.
+(../shared/design/kernels.md, section 6), single zeros included, so that no map of them is sent.
+Zeros by vectors of 16 are not independent: there a map says which vectors live, and their levels
+alone follow (since version 2; with their zeros between them they took more than the file itself).
 FORMAT.md, "Download form", has the bytes.
 """
 
@@ -14,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from solomonic.compress import tiles
-from solomonic.compress.matrix import QuantisedMatrix
+from solomonic.compress.matrix import VECTOR, QuantisedMatrix
 from solomonic.compress.pack.layout import ENTRY, FORMATS, HEADER, HEADER_BYTES, align
 from solomonic.compress.pack.payload import five, from_five
 from solomonic.compress.pack.reader import Entry, PackParser, parse_pack
@@ -22,12 +24,13 @@ from solomonic.compress.pack.writer import content_size
 from solomonic.core import CheckpointError, ConfigError, ShapeError, SolomonicError, write_whole
 
 MAGIC = b"\x93SQZ\r\n\x1a\0"
-VERSION = 1
+VERSION = 2
 LEVEL = 19
 """zstandard's effort; decoding is as fast at any."""
 _HEADER = struct.Struct("<8sIIQ32sI")
 _STREAM = struct.Struct("<B3xIQQ")
 _STORED, _ZSTD = 0, 1
+_BY_VECTORS = ("v16_4", "v16_8")
 _MOST_AMPLIFIED = 256
 """Levels that one byte of a payload can stand for, at most: the bits of vectors that are zero."""
 
@@ -93,11 +96,12 @@ def squeeze_bytes(
     streams = [_stream(data[:begin] + data[end:], compressor)]
     weights = weight_bytes = 0
     for entry in entries:
-        for index, part in enumerate(_parts(entry)):
-            streams.append(_stream(part, compressor))
-            if index == 0 and entry.payload.format:
-                weights += len(part)
-                weight_bytes += len(streams[-1])
+        levels, others = _parts(entry)
+        coded = [_stream(part, compressor) for part in levels]
+        streams += coded + [_stream(part, compressor) for part in others]
+        if levels:
+            weights += entry.shape.shape[0] * entry.shape.shape[1]
+            weight_bytes += sum(map(len, coded))
     head = _HEADER.pack(MAGIC, VERSION, len(streams), len(data), hashlib.sha256(data).digest(), 0)
     head = head[:-4] + zlib.crc32(head[:-4]).to_bytes(4, "little")
     found = head + b"".join(streams)
@@ -146,7 +150,7 @@ class _Place(NamedTuple):
 
 class _Reader:
     def __init__(self, data: bytes, name: str) -> None:
-        self.data, self.name, self.at, self.streams = data, name, 0, 0
+        self.data, self.name, self.at, self.streams, self.version = data, name, 0, 0, VERSION
         self.decompressor = _zstandard().ZstdDecompressor()
 
     def refuse(self, why: str) -> NoReturn:
@@ -164,6 +168,7 @@ class _Reader:
                 f"{self.name}, byte 8: the file has version {version} and this program reads up "
                 f"to {VERSION}; update solomonic."
             )
+        self.version = version
         if version == 0 or crc != zlib.crc32(self.data[: _HEADER.size - 4]):
             self.refuse("the header is corrupted")
         self.at = _HEADER.size
@@ -206,21 +211,50 @@ def _stream(part: bytes, compressor: Any) -> bytes:
     return _STREAM.pack(coding, crc, len(part), len(coded)) + coded
 
 
-def _parts(entry: Entry) -> list[bytes]:
-    """What is coded of a tensor."""
+def _parts(entry: Entry) -> tuple[list[bytes], list[bytes]]:
+    """What is coded of a tensor: of its levels, and else."""
     _, shape, payload, _ = entry
     if payload.format == FORMATS["f32"]:
         bytes_apart = np.frombuffer(payload.data, np.uint8).reshape(-1, 4).T
-        return [bytes_apart.tobytes()]
+        return [], [bytes_apart.tobytes()]
     outputs, inputs = shape.shape
+    others = [payload.scales, *([payload.table] if payload.table else [])]
     if payload.format == FORMATS["q5"]:
-        levels = from_five(payload.data, outputs, inputs)
-    else:
-        name = next(name for name, number in FORMATS.items() if number == payload.format)
-        levels = tiles.unpack_levels(
-            tiles.Tiles(name, outputs, inputs, payload.data, payload.scales)
-        )
-    return [levels.tobytes(), payload.scales, *([payload.table] if payload.table else [])]
+        return [from_five(payload.data, outputs, inputs).tobytes()], others
+    name = next(name for name, number in FORMATS.items() if number == payload.format)
+    levels = tiles.unpack_levels(tiles.Tiles(name, outputs, inputs, payload.data, payload.scales))
+    if name not in _BY_VECTORS:
+        return [levels.tobytes()], others
+    vectors = _vectors(levels)
+    alive = vectors.any(axis=2)
+    return [np.packbits(alive).tobytes(), vectors[alive].tobytes()], others
+
+
+def _vectors(levels: np.ndarray) -> np.ndarray:
+    """(N, K) to (ceil(N / 16), K, 16), filled up with zeros."""
+    outputs, inputs = levels.shape
+    whole = np.zeros((-(-outputs // VECTOR) * VECTOR, inputs), np.int8)
+    whole[:outputs] = levels
+    return whole.reshape(-1, VECTOR, inputs).transpose(0, 2, 1)
+
+
+def _from_vectors(place: "_Place", reader: _Reader) -> np.ndarray:
+    """(N, K) levels from the map of living vectors and their levels."""
+    outputs, inputs = place.sides[:2]
+    groups = -(-outputs // VECTOR)
+    bits = reader.stream(-(-groups * inputs // 8))
+    if len(bits) != -(-groups * inputs // 8):
+        reader.refuse(f"'{place.name}' has a map of {len(bits)} bytes")
+    alive = np.unpackbits(np.frombuffer(bits, np.uint8), count=groups * inputs).astype(bool)
+    kept = np.frombuffer(reader.stream(int(alive.sum()) * VECTOR), np.int8)
+    if len(kept) != int(alive.sum()) * VECTOR:
+        reader.refuse(f"'{place.name}' has {len(kept)} levels")
+    vectors = np.zeros((groups * inputs, VECTOR), np.int8)
+    vectors[alive] = kept.reshape(-1, VECTOR)
+    levels = vectors.reshape(groups, inputs, VECTOR).transpose(0, 2, 1).reshape(-1, inputs)
+    if levels[outputs:].any():
+        reader.refuse(f"'{place.name}' has levels behind its last output")
+    return np.ascontiguousarray(levels[:outputs])
 
 
 def _directory(head: bytes, reader: _Reader) -> list[_Place]:
@@ -246,7 +280,12 @@ def _payload(place: _Place, reader: _Reader) -> tuple[bytes, bytes, bytes]:
             reader.refuse(f"'{place.name}' is no float32")
         return apart.reshape(4, -1).T.tobytes(), b"", b""
     outputs, inputs = place.sides[:2]
-    levels = np.frombuffer(reader.stream(min(outputs * inputs, _MOST_AMPLIFIED * size)), np.int8)
+    if outputs * inputs > _MOST_AMPLIFIED * size:
+        reader.refuse(f"'{place.name}' has more levels than {size} bytes hold")
+    if reader.version > 1 and place.format in map(FORMATS.get, _BY_VECTORS):
+        levels = _from_vectors(place, reader).ravel()
+    else:
+        levels = np.frombuffer(reader.stream(outputs * inputs), np.int8)
     scales = reader.stream(scale_bytes)
     table = reader.stream(table_bytes) if table_bytes else b""
     if len(levels) != outputs * inputs:
