@@ -4,16 +4,17 @@
 
 The shipped model is the large branch and stays as it is; a small branch and the arbitrator are
 trained beside it, from one price of computation to the next, and the gate is told where somebody
-speaks (--guide). FOLDER has a feature bank NAME-train
-of each of `TRAIN` (`speech.data.bank.build_bank` makes them). Tested is on test splits of
-../shared/data, a second of silence before each recording and two after it, with pink noise over
-all at 20 to 35 dB. Decoding is greedy. `shuffled`, at one price, is a control: as many decisions
+speaks (--guide). FOLDER has a feature bank NAME-train of each of `TRAIN`
+(`speech.data.bank.build_bank` makes them). Tested is on test splits of ../shared/data, a second of
+silence before each recording and two after it, with pink noise over all at 20 to 35 dB. Decoding
+is greedy. `shuffled`, at one price, is a control: as many decisions
 for the large branch, at random places.
 """
 
 import argparse
 import dataclasses
 import itertools
+import os
 import sys
 import time
 from pathlib import Path
@@ -68,7 +69,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--prices", type=float, nargs="+", default=list(PRICES))
     parser.add_argument("--guide", type=float, default=2.0, help="nats for a gate that misses")
     parser.add_argument(
-        "--margins", type=float, nargs=2, default=(0.9, 0.3), metavar="SECONDS",
+        "--margins", type=float, nargs=2, metavar="SECONDS",
+        default=(BranchingTaskConfig.guide_before, BranchingTaskConfig.guide_after),
         help="before and behind a label that count as speech",
     )  # fmt: skip
     parser.add_argument("--limit", type=int, default=120, help="recordings of each test set")
@@ -88,10 +90,9 @@ def main(arguments: list[str]) -> None:
     )  # fmt: skip
     task = prepared(shipped, options.banks, config)
     settings = {
-        "model": str(options.model), "small": SMALL, "steps": options.steps,
-        "branching": config.to_json(),
-        "tests": TESTS,
-        "limit": options.limit, "before": BEFORE, "after": AFTER, "train": TRAIN,
+        "model": os.path.relpath(options.model, ROOT), "small": SMALL, "steps": options.steps,
+        "branching": config.to_json(), "tests": TESTS, "limit": options.limit,
+        "before": BEFORE, "after": AFTER, "train": TRAIN,
         "online": ONLINE.to_json(), "task": TASK.to_json(),
         "encoder": dataclasses.asdict(encoder_cost(task.model.transducer.encoder)),
     }  # fmt: skip

@@ -8,6 +8,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,10 +135,13 @@ def fresh(folder: Path, stands_after: int | None = None) -> LanguageModelTask:
     it = LanguageModelTask(model, tokenizer, stored, TaskConfig(batch_size=4, length=24))
     if stands_after is not None:
         whole, calls = it.loss, itertools.count()
-        it.loss = lambda batch: (  # type: ignore[method-assign]
-            time.sleep(3600 * (next(calls) >= stands_after)),
-            whole(batch),
-        )[1]
+
+        def standing(batch: Any) -> Any:
+            if next(calls) >= stands_after:
+                time.sleep(3600)
+            return whole(batch)
+
+        it.loss = standing  # type: ignore[method-assign]
     return it
 
 

@@ -104,3 +104,12 @@ def fits(kept: np.ndarray, pattern: str) -> bool:
         whole[:, :inputs] = kept
         return bool((whole.reshape(outputs, whole.shape[1] // 4, 4).sum(axis=2) <= 2).all())
     return True  # any matrix is vectors: one is stored if any of its weights is not zero
+
+
+def by_vectors(values: np.ndarray) -> np.ndarray:
+    """(N, K) as (ceil(N / 16), 16, K): the vectors of 16 outputs by one input, zeros behind N."""
+    outputs, inputs = values.shape
+    groups = -(-outputs // VECTOR)
+    whole = np.zeros((groups * VECTOR, inputs), values.dtype)
+    whole[:outputs] = values
+    return whole.reshape(groups, VECTOR, inputs)

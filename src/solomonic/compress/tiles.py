@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from solomonic.compress.matrix import GROUP, VECTOR, QuantisedMatrix
+from solomonic.compress.matrix import GROUP, VECTOR, QuantisedMatrix, by_vectors
 from solomonic.core import ConfigError, ShapeError
 
 PANEL = 64
@@ -276,20 +276,18 @@ def _unpack_s24(tiles: Tiles) -> np.ndarray:
 
 def _kept(values: np.ndarray) -> np.ndarray:
     """(ceil(N / 16), K) bool: which vectors of 16 outputs are not all zero."""
-    whole = _filled(values, VECTOR, 1)
-    return (whole.reshape(len(whole) // VECTOR, VECTOR, values.shape[1]) != 0).any(axis=1)
+    return (by_vectors(values) != 0).any(axis=1)
 
 
 def _pack_v16(values: np.ndarray, format: str) -> bytes:
     in_word = 8 if format == "v16_4" else 4
     kept = _kept(values)
-    blocks, inputs = kept.shape
     count = kept.sum(axis=1)
-    begin = np.zeros(blocks + 1, np.int64)
+    begin = np.zeros(len(kept) + 1, np.int64)
     begin[1:] = np.cumsum(-(-count // in_word))
     block, at = np.nonzero(kept)
     slot = np.arange(len(block)) - np.repeat(np.cumsum(count) - count, count)
-    levels = _filled(values, VECTOR, 1).reshape(blocks, VECTOR, inputs)[block, :, at]
+    levels = by_vectors(values)[block, :, at]
     # (step, part of the word, output)
     words = np.zeros((int(begin[-1]), in_word, VECTOR), np.int8)
     words[begin[block] + slot // in_word, slot % in_word] = levels

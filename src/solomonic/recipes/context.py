@@ -91,7 +91,7 @@ def build_context_task(
     config = ContextConfig(
         vocab_size=speech.pieces.size,
         hidden_size=settings.hidden_size,
-        heads=2 if run.grain == "piece" else 4,
+        heads=2 if run.grain == "piece" else 4,  # `start_from` puts the joint network in one
         combiner=run.combiner,
         grain=run.grain,
     )

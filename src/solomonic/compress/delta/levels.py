@@ -19,7 +19,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from solomonic.compress.delta.tables import entropy_bits, table_bits
-from solomonic.compress.matrix import VECTOR, QuantisedMatrix
+from solomonic.compress.matrix import VECTOR, QuantisedMatrix, by_vectors
 from solomonic.core import CheckpointError
 
 ROW_CLASSES, REPLACED = 9, 8
@@ -216,10 +216,7 @@ def _units(levels: np.ndarray, pattern: str) -> np.ndarray:
     """uint8, one for each unit: not 0 where it lives; for "2:4" a bit for each of four inputs."""
     outputs, inputs = levels.shape
     if pattern == "vec16":
-        groups = -(-outputs // VECTOR)
-        whole = np.zeros((groups * VECTOR, inputs), bool)
-        whole[:outputs] = levels != 0
-        return np.asarray(whole.reshape(groups, VECTOR, inputs).any(axis=1), np.uint8)
+        return np.asarray(by_vectors(levels != 0).any(axis=1), np.uint8)
     if pattern == "2:4":
         groups = -(-inputs // 4)
         whole = np.zeros((outputs, groups * 4), np.uint8)
@@ -244,9 +241,7 @@ def _unit_contexts(levels: np.ndarray, units: np.ndarray, pattern: str) -> np.nd
     outputs, inputs = levels.shape
     sizes = np.abs(levels).astype(np.int64)
     if pattern == "vec16":
-        whole = np.zeros((len(units) * VECTOR, inputs), np.int64)
-        whole[:outputs] = sizes
-        energy = whole.reshape(len(units), VECTOR, inputs).sum(axis=1)
+        energy = by_vectors(sizes).sum(axis=1)
         return np.where(units > 0, 1 + np.searchsorted(_ENERGIES, energy, "right"), 0)
     whole = np.zeros((outputs, units.shape[1] * 4), np.int64)
     whole[:, :inputs] = sizes

@@ -13,7 +13,7 @@ import struct
 import numpy as np
 
 from solomonic.compress.delta.tables import read_symbols, write_symbols
-from solomonic.compress.matrix import VECTOR, QuantisedMatrix
+from solomonic.compress.matrix import VECTOR, QuantisedMatrix, by_vectors
 from solomonic.core import CheckpointError, require
 
 _HEAD = struct.Struct("<BBIII")  # kind, shift, seed or rank, length of the numbers, bytes of them
@@ -60,11 +60,7 @@ def movable(matrix: QuantisedMatrix) -> np.ndarray:
     if matrix.pattern == "dense":
         return np.ones_like(kept)
     if matrix.pattern == "vec16":
-        outputs = len(kept)
-        whole = np.zeros((-(-outputs // VECTOR) * VECTOR, kept.shape[1]), bool)
-        whole[:outputs] = kept
-        alive = whole.reshape(-1, VECTOR, kept.shape[1]).any(axis=1)
-        return np.repeat(alive, VECTOR, axis=0)[:outputs]
+        return np.repeat(by_vectors(kept).any(axis=1), VECTOR, axis=0)[: len(kept)]
     return kept
 
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from solomonic.compress import tiles
-from solomonic.compress.matrix import VECTOR, QuantisedMatrix
+from solomonic.compress.matrix import VECTOR, QuantisedMatrix, by_vectors
 from solomonic.compress.pack.layout import ENTRY, FORMATS, HEADER, HEADER_BYTES, align
 from solomonic.compress.pack.payload import five, from_five
 from solomonic.compress.pack.reader import Entry, PackParser, parse_pack
@@ -30,7 +30,7 @@ LEVEL = 19
 _HEADER = struct.Struct("<8sIIQ32sI")
 _STREAM = struct.Struct("<B3xIQQ")
 _STORED, _ZSTD = 0, 1
-_BY_VECTORS = ("v16_4", "v16_8")
+_BY_VECTORS = (FORMATS["v16_4"], FORMATS["v16_8"])
 _MOST_AMPLIFIED = 256
 """Levels that one byte of a payload can stand for, at most: the bits of vectors that are zero."""
 
@@ -223,27 +223,20 @@ def _parts(entry: Entry) -> tuple[list[bytes], list[bytes]]:
         return [from_five(payload.data, outputs, inputs).tobytes()], others
     name = next(name for name, number in FORMATS.items() if number == payload.format)
     levels = tiles.unpack_levels(tiles.Tiles(name, outputs, inputs, payload.data, payload.scales))
-    if name not in _BY_VECTORS:
+    if payload.format not in _BY_VECTORS:
         return [levels.tobytes()], others
-    vectors = _vectors(levels)
+    vectors = by_vectors(levels).transpose(0, 2, 1)
     alive = vectors.any(axis=2)
     return [np.packbits(alive).tobytes(), vectors[alive].tobytes()], others
-
-
-def _vectors(levels: np.ndarray) -> np.ndarray:
-    """(N, K) to (ceil(N / 16), K, 16), filled up with zeros."""
-    outputs, inputs = levels.shape
-    whole = np.zeros((-(-outputs // VECTOR) * VECTOR, inputs), np.int8)
-    whole[:outputs] = levels
-    return whole.reshape(-1, VECTOR, inputs).transpose(0, 2, 1)
 
 
 def _from_vectors(place: "_Place", reader: _Reader) -> np.ndarray:
     """(N, K) levels from the map of living vectors and their levels."""
     outputs, inputs = place.sides[:2]
     groups = -(-outputs // VECTOR)
-    bits = reader.stream(-(-groups * inputs // 8))
-    if len(bits) != -(-groups * inputs // 8):
+    size = -(-groups * inputs // 8)
+    bits = reader.stream(size)
+    if len(bits) != size:
         reader.refuse(f"'{place.name}' has a map of {len(bits)} bytes")
     alive = np.unpackbits(np.frombuffer(bits, np.uint8), count=groups * inputs).astype(bool)
     kept = np.frombuffer(reader.stream(int(alive.sum()) * VECTOR), np.int8)
@@ -282,7 +275,7 @@ def _payload(place: _Place, reader: _Reader) -> tuple[bytes, bytes, bytes]:
     outputs, inputs = place.sides[:2]
     if outputs * inputs > _MOST_AMPLIFIED * size:
         reader.refuse(f"'{place.name}' has more levels than {size} bytes hold")
-    if reader.version > 1 and place.format in map(FORMATS.get, _BY_VECTORS):
+    if reader.version > 1 and place.format in _BY_VECTORS:
         levels = _from_vectors(place, reader).ravel()
     else:
         levels = np.frombuffer(reader.stream(outputs * inputs), np.int8)

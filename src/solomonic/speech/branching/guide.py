@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, max_pool1d, pad
 
+from solomonic.kernels.segments import padding_mask
 from solomonic.speech.alignment import occupancy
 from solomonic.speech.branching.encoder import BranchingEncoder
 from solomonic.speech.data.batches import Batch
@@ -46,7 +47,7 @@ def spoken_steps(
 
 def _loud(level: Tensor, lengths: Tensor, share: float = 0.3) -> Tensor:
     """Where levels (B, T) lie above `share` of the way from a row's quiet steps to the loud."""
-    real = torch.arange(level.shape[1], device=level.device) < lengths[:, None]
+    real = padding_mask(level.shape[1], lengths)
     known = level.masked_fill(~real, float("nan"))
     low, high = (known.nanquantile(q, dim=1, keepdim=True) for q in (0.1, 0.95))
     return (level > low + share * (high - low)) & real
@@ -64,8 +65,7 @@ def guide_loss(open_probability: Tensor, spoken: Tensor, lengths: Tensor) -> Ten
     Args:
         open_probability: (B, T) of `BranchingEncoder`'s trace. spoken: (B, T) bool.
     """
-    steps = torch.arange(spoken.shape[1], device=spoken.device)
-    real = (steps < lengths[:, None]).float()
+    real = padding_mask(spoken.shape[1], lengths).float()
     likely = open_probability.float().clamp(1e-6, 1 - 1e-6)
     nats = binary_cross_entropy(likely, spoken.float(), reduction="none")
     return (nats * real).sum() / real.sum().clamp(min=1)
