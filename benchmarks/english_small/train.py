@@ -7,7 +7,7 @@ within minutes), "sentences" (the same and clean synthetic commands), "full" (al
 two perturbed copies, with noise and masks), "more" (the same and the second synthetic corpus),
 "end" (the same under a floor of noise, beginning where the rate of "more" ended; `soup.py` then
 takes the mean of both, which is better than either), "most" (every command text that there is, on
-the hiss of microphones).
+the hiss of microphones), "microphones" (the same through other microphones and narrow bands).
 Each goes on from the newest checkpoint of the one before, or from --init, a run's folder or a
 finished model; a killed stage goes on with the same command. Each process takes one core and a
 batch of its own. Why in stages: docs/log.md.
@@ -124,6 +124,19 @@ STAGES = {
         },
         1,
         OnlineConfig(noise=0.5, snr_db=(5, 45)),
+        {"frames_per_batch": 8400, "warm_steps": 0, "ramp_steps": 1, "ctc_scale": 0.2},
+        {"steps": 1_000_000, "lr": 4e-4, "min_lr_ratio": 0.02, "warmup": 200},
+        once=("librispeech_small", "wuw2_telephone", "more", "most", "words"),
+    ),
+    "microphones": Stage(
+        "most",
+        {
+            "synthetic": 0.5, "names": 0.3, "more": 0.4, "most": 0.7, "words": 1.0, "an4": 2.0,
+            "speech_commands_subset": 2.0, "fsdd": 2.0, "arctic_kathleen": 0.5,
+            "librispeech_small": 0.3, "wuw2_telephone": 0.2,
+        },
+        1,
+        OnlineConfig(noise=0.4, snr_db=(5, 45), narrow=0.3, equalise=0.7),
         {"frames_per_batch": 8400, "warm_steps": 0, "ramp_steps": 1, "ctc_scale": 0.2},
         {"steps": 1_000_000, "lr": 4e-4, "min_lr_ratio": 0.02, "warmup": 200},
         once=("librispeech_small", "wuw2_telephone", "more", "most", "words"),

@@ -9,6 +9,7 @@ from solomonic.speech.data.online import (
     OnlineConfig,
     change,
     draw_noise,
+    equalise,
     hiss,
     mask,
     mix,
@@ -210,7 +211,8 @@ def test_a_narrow_band_keeps_what_a_telephone_keeps() -> None:
     given = frames()
     kept = narrow(given, rng())
     np.testing.assert_array_equal(kept[:, :57], given[:, :57])
-    assert kept[:, 64:].mean() < SILENCE + 4 and (kept <= given).all()
+    assert (kept[:, 64:].mean(1) < given.max(1) - 24 * DECIBEL).all() and (kept <= given).all()
+    assert min(narrow(given, rng(seed))[:, 64:].mean() for seed in range(20)) < SILENCE + 4
     shares = [
         (change(given, NOTHING.replace(narrow=0.3), [], generator) != given).any()
         for generator in [rng(1)]
@@ -219,7 +221,40 @@ def test_a_narrow_band_keeps_what_a_telephone_keeps() -> None:
     assert np.mean(shares) == pytest.approx(0.3, abs=0.1)
 
 
-@pytest.mark.parametrize("bad", [{"warp": 0.5}, {"warp": -0.1}, {"narrow": 1.5}])
-def test_warp_and_band_out_of_range_are_refused(bad: dict) -> None:
+def test_above_a_narrow_band_speech_is_mirrored() -> None:
+    """What is left there follows how loud the frame is, 25 to 80 dB below it."""
+    loud = frames(steps=400)
+    loud[::2] += 12
+    followed = []
+    for seed in range(40):
+        rest = narrow(loud, rng(seed))[:, 66:].mean(1)
+        followed.append(rest[::2].mean() - rest[1::2].mean())
+    assert min(followed) > -0.2, "at 80 dB below, rounding hides it"
+    assert 6 < max(followed) < 12.5
+
+
+def test_another_microphone_lifts_and_lowers_bands_of_a_whole_recording() -> None:
+    given = frames()
+    generator = rng(2)
+    curves = [equalise(given, 8.0, generator) - given for _ in range(200)]
+    for curve in curves:
+        np.testing.assert_allclose(curve, np.broadcast_to(curve[0], curve.shape), atol=1e-5)
+    gains = np.array([curve[0] for curve in curves]) / DECIBEL
+    assert np.abs(gains).max() <= 8.001 and np.abs(gains.mean(0)).max() < 1.5
+    assert gains.std(0).min() > 2.5
+    assert np.abs(np.diff(gains, axis=1)).mean() < 1.2, "neighbours are alike"
+    shares = [
+        (change(given, NOTHING.replace(equalise=0.3), [], one) != given).any()
+        for one in [rng(1)]
+        for _ in range(400)
+    ]
+    assert np.mean(shares) == pytest.approx(0.3, abs=0.1)
+    assert OnlineConfig().equalise == 0, "what trainings drew before, they still draw"
+
+
+@pytest.mark.parametrize(
+    "bad", [{"warp": 0.5}, {"warp": -0.1}, {"narrow": 1.5}, {"equalise": 2}, {"equalise_db": -1}]
+)
+def test_what_changes_the_spectrum_out_of_range_are_refused(bad: dict) -> None:
     with pytest.raises(ConfigError, match=next(iter(bad))):
         OnlineConfig(**bad)

@@ -49,13 +49,17 @@ class OnlineConfig(Config):
     same few speakers."""
     narrow: float = 0.15
     """Share of utterances that lose what lies above the band of a telephone."""
+    equalise: float = 0.0
+    """Share of utterances that are heard through another microphone, see `equalise`."""
+    equalise_db: float = 8.0
+    """Most by which it lifts or lowers a part of the spectrum."""
 
     def __post_init__(self) -> None:
         for name in ("volume_db", "snr_db", "floor_db"):
             object.__setattr__(self, name, tuple(getattr(self, name)))  # JSON has only lists
             low, high = getattr(self, name)
             require(low <= high, f"{name} = {low, high} must be a low and a high number.")
-        for name in ("noise", "floor", "narrow"):
+        for name in ("noise", "floor", "narrow", "equalise"):
             share = getattr(self, name)
             require(0 <= share <= 1, f"{name} = {share} must lie in [0, 1].")
         require(0 <= self.warp < 0.5, f"warp = {self.warp} must lie in [0, 0.5).")
@@ -63,7 +67,8 @@ class OnlineConfig(Config):
             0 <= self.tail_min_ms <= self.tail_ms,
             f"tail_min_ms = {self.tail_min_ms} must lie between 0 and tail_ms = {self.tail_ms}.",
         )
-        for name in ("lead_ms", "time_masks", "time_mask_frames", "bin_masks", "bin_mask_bins"):
+        amounts = ("lead_ms", "equalise_db")
+        for name in (*amounts, "time_masks", "time_mask_frames", "bin_masks", "bin_mask_bins"):
             require(getattr(self, name) >= 0, f"{name} must not be negative.")
 
 
@@ -78,8 +83,9 @@ def change(
     noises: Sequence[np.ndarray],
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """One drawn version of an utterance's frames (T, bins) at 10 ms: warped, padded, louder or
-    softer, noisy, hissing, cut to a narrow band, masked. The input is left alone.
+    """One drawn version of an utterance's frames (T, bins) at 10 ms: warped, through another
+    microphone, padded, louder or softer, noisy, hissing, cut to a narrow band, masked. The input
+    is left alone.
 
     Args:
         noises: frames (n, bins) of recorded noise to draw from; may be empty.
@@ -88,6 +94,8 @@ def change(
     tail = int(generator.integers(int(config.tail_min_ms / 10), int(config.tail_ms / 10) + 1))
     if config.warp:
         frames = warp(frames, 1 + generator.uniform(-config.warp, config.warp))
+    if config.equalise and generator.random() < config.equalise:
+        frames = equalise(frames, config.equalise_db, generator)
     frames = pad(frames.astype(np.float32), lead, tail)
     frames = frames + np.float32(generator.uniform(*config.volume_db) * _DECIBEL)
     if generator.random() < config.noise:
@@ -113,14 +121,28 @@ def warp(frames: np.ndarray, factor: float) -> np.ndarray:
     return frames[:, low] * (1 - part) + frames[:, high] * part
 
 
+def equalise(frames: np.ndarray, most_db: float, generator: np.random.Generator) -> np.ndarray:
+    """Frames (T, bins) as another microphone passes them on: three to seven places of the mel axis
+    are lifted or lowered by up to `most_db`, and what lies between them in proportion
+    (FilterAugment, linear: Nam et al., arXiv 2110.03282)."""
+    bins = frames.shape[1]
+    inner = np.sort(generator.uniform(0, bins - 1, size=int(generator.integers(1, 6))))
+    places = np.concatenate(([0.0], inner, [bins - 1.0]))
+    gains = generator.uniform(-most_db, most_db, size=len(places)) * _DECIBEL
+    return frames + np.interp(np.arange(bins), places, gains).astype(np.float32)
+
+
 def narrow(frames: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     """(T, bins) of a 16 kHz recording as one at 8 kHz would have them: above about 4 kHz, three
-    quarters up the mel axis, only the rounding noise of the samples is left."""
+    quarters up the mel axis, only the rounding noise of the samples is left, and what the change
+    of rate mirrors there, 25 to 80 dB below the frame's loudest bin."""
     frames = frames.copy()
     bins = frames.shape[1]
     cut = round(generator.uniform(0.72, 0.79) * bins)
     level = SILENCE + generator.uniform(0.5, 3.5)
     rest = generator.normal(level, 1.0, size=(len(frames), bins - cut))
+    mirrored = generator.uniform(25, 80) * _DECIBEL
+    rest = np.logaddexp(rest, frames.max(axis=1, keepdims=True) - mirrored)
     frames[:, cut:] = np.minimum(frames[:, cut:], rest.astype(np.float32))
     return frames
 
