@@ -4,8 +4,8 @@
 
 Every utterance gets a list of its own name and so many others. Arms on the same audio: plain,
 search (the exact automaton, open anywhere), search behind carriers (the names as a class that
-sentences of an assistant open), attention, search and attention; MODEL as a device file has no
-attention and runs in the native core. B-WER counts the listed words, U-WER all others; utterances
+sentences of an assistant open), attention, and attention with each kind of search; MODEL as a
+device file runs in the native core. B-WER counts the listed words, U-WER all others; utterances
 without a name show what a list costs where nothing of it is said. A third of the names ("dev") is
 for choosing the boosts; the figures are of the others.
 """
@@ -35,7 +35,15 @@ RESULTS = Path(__file__).parent / "results"
 Hearing = Callable[[list[np.ndarray], list[list[str]], str], list[str]]
 """(samples, phrases, arm) -> texts."""
 TOGETHER = 16  # streams read in step
-ARMS = ("plain", "search", "search behind carriers", "attention", "search and attention")
+CARRIED = "behind carriers"
+ARMS = (
+    "plain",
+    "search",
+    f"search {CARRIED}",
+    "attention",
+    "search and attention",
+    f"search and attention {CARRIED}",
+)
 CARRIERS = (
     "(call|dial|ring|phone|text|message|email|tell|ask|remind) @contact",
     "(invite|add|remove|send|meet) @contact",
@@ -46,7 +54,12 @@ CARRIERS = (
     "[show me] [read] the (message|email|photos|call|text) from @contact",
     "lunch with @contact",
 )
-BOOSTS = {"search": 1.5, "search behind carriers": 2.5, "search and attention": 1.5}
+BOOSTS = {
+    "search": 1.5,
+    f"search {CARRIED}": 2.5,
+    "search and attention": 1.5,
+    f"search and attention {CARRIED}": 2.5,
+}
 """Nats a piece; chosen on the names of the part "dev"."""
 
 
@@ -76,7 +89,7 @@ def hear(
                 Biasing(
                     classes={"contact": given}, carriers=CARRIERS, pieces=recognizer.model.pieces
                 )
-                if arm == "search behind carriers"
+                if CARRIED in arm
                 else Biasing(given, pieces=recognizer.model.pieces, strict=False)
             )
             if arm == "attention":
@@ -117,7 +130,8 @@ def contender(model: str | None) -> tuple[tuple[str, ...], Hearing]:
     if model and model.endswith(ENDING):
         return ARMS[:3], functools.partial(hear_native, NativeRecognizer(model))
     recognizer = Recognizer.from_pretrained(model)
-    arms = ARMS if recognizer.model.transducer.context is not None else ARMS[:3]
+    net = recognizer.model.transducer
+    arms = ARMS if net.context is not None or net.pointer is not None else ARMS[:3]
     return arms, functools.partial(hear, recognizer)
 
 

@@ -45,6 +45,7 @@ SLM_API void slm_recognizer_free(slm_recognizer* recognizer);
  *                         results are left out; finals stay at their times
  *   "longest_s"  30       longest utterance, s, for which memory is reserved
  *   "lattice_limit" 0     most bytes of a lattice message; 0: 200 a second of audio, at least 1000
+ *   "attention"  1        1: the model's attention hears personal words too, where it has one
  */
 SLM_API slm_status slm_recognizer_set(slm_recognizer* recognizer, const char* name, double value);
 SLM_API slm_status slm_recognizer_get(const slm_recognizer* recognizer, const char* name,

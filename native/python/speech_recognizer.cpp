@@ -143,13 +143,13 @@ void bind_recognizer(nb::module_& module) {
       .def("stream",
            [](DeviceRecognizer& r, const std::vector<std::string>& phrases,
               const slm::PersonalWords::Classes& classes, const std::vector<std::string>& carriers,
-              bool endpointing) {
+              bool endpointing, bool attention) {
              return checked([&] {
                nb::gil_scoped_release released;  // thousands of phrases take a third of a second
                return AudioStream{r.handle, std::make_unique<slm::Stream>(
                                            *r.handle,
                                            compiled(*r.handle, phrases, classes, carriers),
-                                           endpointing)};
+                                           endpointing, attention)};
              });
            });
   nb::class_<AudioStream>(module, "Stream")

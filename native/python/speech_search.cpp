@@ -12,7 +12,9 @@
 
 #include "module.h"
 #include "runtime/error.h"
+#include "device/file.h"
 #include "speech/bias_words.h"
+#include "speech/pointer.h"
 #include "speech/search.h"
 #include "speech/wire.h"
 
@@ -264,6 +266,32 @@ class ToySearch {
   slm::Search search_;
 };
 
+// The attention of a device file's model to a list of phrases, in piece ids.
+class FileListed {
+ public:
+  FileListed(const std::string& path, int vocab, int joint, std::vector<slm::Spelling> phrases)
+      : vocab_(vocab), joint_(joint),
+        weights_(slm::PointerWeights::read(slm::PackFile::open(path, slm::PackMode::arena), vocab,
+                                           joint)) {
+    if (!weights_) throw nb::value_error("the file's model has no attention to phrases");
+    listed_ = std::make_unique<slm::Listed>(*weights_, phrases);
+  }
+  int64_t step(int64_t state, int token) { return listed_->step(state, token); }
+  Floats add(Frame acoustic, Frame label, int64_t state, Frame log_probs) {
+    if (int(acoustic.shape(0)) != joint_ || int(label.shape(0)) != joint_ ||
+        int(log_probs.shape(0)) != vocab_)
+      throw nb::value_error("a vector of another size");
+    std::vector<float> row(log_probs.data(), log_probs.data() + vocab_);
+    listed_->add(acoustic.data(), label.data(), state, row.data());
+    return array(row, {row.size()});
+  }
+
+ private:
+  int vocab_, joint_;
+  std::unique_ptr<const slm::PointerWeights> weights_;
+  std::unique_ptr<slm::Listed> listed_;
+};
+
 Doubles bias_row(slm::PersonalWords& words, int64_t state, int width) {
   std::vector<double> row(size_t(width), 0.0);
   words.bias()->scores(state, row.data());
@@ -335,6 +363,10 @@ void bind_speech_search(nb::module_& parent) {
   nb::module_ module = parent.def_submodule("speech_search", "The search: see tests/speech.");
   nb::exception<slm::BadArgument>(module, "BadArgument", PyExc_ValueError);
   bind_words(module);
+  nb::class_<FileListed>(module, "Listed")
+      .def(nb::init<const std::string&, int, int, std::vector<slm::Spelling>>())
+      .def("step", &FileListed::step)
+      .def("add", &FileListed::add);
   module.def("words_within", words_within);
   nb::class_<ToyModel>(module, "ToyModel")
       .def(nb::init<int, uint64_t, int, double, double, int>(), nb::arg("vocab"), nb::arg("seed"),

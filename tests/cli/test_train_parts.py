@@ -34,11 +34,29 @@ def test_context_is_trained_and_resumed(cli: Cli, tmp_path: Path) -> None:
     assert json.loads(done.out)["steps"] == 2
     assert "left out: 1 not transcribed" in done.err.splitlines()
     before, after = (load_speech_model(tmp_path / name).transducer for name in ("model", "out"))
-    assert before.context is None and after.context is not None
+    assert before.pointer is None and after.pointer is not None and after.context is None
     kept = dict(after.named_parameters())
     assert all(torch.equal(p, kept[name]) for name, p in before.named_parameters())
     assert cli(*command, *more, "--steps", 2).status == 2  # a run is there
+    wrong = cli(*command, *more, "--set", "attention=none")
+    assert wrong.status == 2 and "choose from joint, frames, both" in wrong.err
     assert cli(*command, *more, "--steps", 3, "--resume").status == 0
+
+
+@pytest.mark.parametrize("grain", ["piece", "phrase"])
+def test_context_of_frames_beside_that_of_the_joint_network(
+    grain: str, cli: Cli, tmp_path: Path
+) -> None:
+    manifest = write_corpus(tmp_path / "tones", [("train", 8)])
+    words = [json.loads(line)["text"] for line in manifest.read_text().splitlines()]
+    save_speech_model(tmp_path / "model", tiny_model(WordPieces.train(words, 40)))
+    done = cli("train", "context", "--data", manifest, "--model", tmp_path / "model",
+               "--out", tmp_path / "out", "--set", "frames_per_batch=1200", "--set", "copies=0",
+               "--set", "attention=both", "--set", f"grain={grain}", "--steps", 1)  # fmt: skip
+    assert done.status == 0, done.err
+    net = load_speech_model(tmp_path / "out").transducer
+    assert net.pointer is not None and net.context is not None
+    assert net.context.config.grain == grain
 
 
 def test_context_without_a_recogniser(cli: Cli, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from solomonic.core import ConfigError, DataError, Task
 from solomonic.speech.biasing.attention import ContextBiasing, ContextConfig
+from solomonic.speech.biasing.pointer import PointerBiasing, PointerConfig
 from solomonic.speech.biasing.sampling import Sampled, SamplingConfig
 from solomonic.speech.context_task import ContextBatch, ContextTask, ContextTaskConfig
 from solomonic.speech.data.bank import FeatureBank, build_bank
@@ -90,12 +91,11 @@ def test_frames_that_say_a_phrase_guide_to_it(speech: SpeechModel, bank: Feature
     data = made.batches(None).__next__()[0].data
     data = type(data)(data.features, data.feature_lengths, tokens, torch.tensor([4]))
     lists = [Sampled(((9,), (2, 3)), ((1, 3, 1),))]
-    targets = made._targets(ContextBatch(data, lists), hidden, label, torch.tensor([40]))
-    assert targets.tolist() == [[0] * 9 + [2] * 21 + [0] * 10]
-    assert made._context is net.context
-    made._context = ContextBiasing(made._context.config.replace(grain="piece"))
-    targets = made._targets(ContextBatch(data, lists), hidden, label, torch.tensor([40]))
-    assert targets.tolist() == [[0] * 9 + [2] * 11 + [3] * 10 + [0] * 10]
+    given = ContextBatch(data, lists), hidden, label, torch.tensor([40])
+    assert net.context is not None
+    assert made._targets(net.context, *given).tolist() == [[0] * 9 + [2] * 21 + [0] * 10]
+    pieces = ContextBiasing(net.context.config.replace(grain="piece"))
+    assert made._targets(pieces, *given).tolist() == [[0] * 9 + [2] * 11 + [3] * 10 + [0] * 10]
 
 
 def test_lists_of_nothing_and_short_rows_guide_nowhere(
@@ -109,9 +109,51 @@ def test_lists_of_nothing_and_short_rows_guide_nowhere(
     )
     assert lengths is not None
     label = speech.transducer.predictor(batch.data.tokens)
-    assert (made._targets(batch, hidden, label, lengths) == -1).all()
+    assert speech.transducer.context is not None
+    assert (made._targets(speech.transducer.context, batch, hidden, label, lengths) == -1).all()
     loss, figures = made.loss(batch)
     assert np.isfinite(float(loss.detach())) and figures["guided"] == 0.0
+
+
+def test_the_joint_networks_attention_is_trained_alone_or_beside_that_of_frames(
+    speech: SpeechModel, bank: FeatureBank, tmp_path: Path
+) -> None:
+    net = speech.transducer
+    config = PointerConfig(vocab_size=speech.pieces.size, joint_size=32, embedding_size=8, size=8)
+    net.pointer = PointerBiasing(config)
+    both = task(speech, bank)
+    assert {name.split(".")[0] for name in both.parameter_groups()["attention"]} == {
+        "context", "pointer",
+    }  # fmt: skip
+    batch, _ = next(both.batches(None))
+    assert both.loss(batch)[1]["guided"] > 0
+    net.context = None
+    before = {name: p.clone() for name, p in net.named_parameters()}
+    alone = task(speech, bank)
+    first = alone.loss(batch)[0]
+    config = TrainConfig(steps=6, lr=1e-2, warmup=0, precision="float32", eval_every=0)
+    train(alone, config, tmp_path / "run", progress=False)
+    for name, parameter in net.named_parameters():
+        assert torch.equal(parameter, before[name]) == (not name.startswith("pointer.")), name
+    assert alone.loss(batch)[0] < first
+    back = load_speech_model(tmp_path / "run").transducer
+    assert back.context is None and back.pointer is not None
+    assert torch.equal(back.pointer.depth, net.pointer.depth)
+
+
+def test_a_list_that_says_nothing_costs_what_the_plain_model_costs(
+    speech: SpeechModel, bank: FeatureBank
+) -> None:
+    """The loss through logits with an empty list is the one that never has them."""
+    made = task(speech, bank)
+    batch, _ = next(made.batches(None))
+    empty = ContextBatch(batch.data, [Sampled((), ())] * len(batch.lists))
+    plain, _ = made.loss(empty)
+    speech.transducer.context = None
+    config = PointerConfig(vocab_size=speech.pieces.size, joint_size=32, embedding_size=8, size=8)
+    speech.transducer.pointer = PointerBiasing(config)
+    found, _ = task(speech, bank).loss(empty)
+    torch.testing.assert_close(found, plain, rtol=1e-5, atol=1e-6)
 
 
 def test_without_attention_or_short_utterances(speech: SpeechModel, bank: FeatureBank) -> None:

@@ -12,6 +12,7 @@ from solomonic.compress.pack import Pack, read_pack, write_pack
 from solomonic.compress.pack.pieces import model_of, vocabulary_of
 from solomonic.core import CheckpointError, ConfigError
 from solomonic.speech.biasing.attention import ContextBiasing, ContextConfig
+from solomonic.speech.biasing.pointer import PointerBiasing, PointerConfig
 from solomonic.speech.config import TransducerConfig
 from solomonic.speech.decode import DecodeConfig
 from solomonic.speech.device_file import (
@@ -49,6 +50,9 @@ def make(context: bool = False) -> SpeechModel:
         transducer.context = ContextBiasing(
             ContextConfig(vocab_size=PIECES.size, hidden_size=32, embedding_size=8, size=16)
         )
+        transducer.pointer = PointerBiasing(
+            PointerConfig(vocab_size=PIECES.size, joint_size=32, embedding_size=8, size=16)
+        )
     end = EndHead(EndHeadConfig(hidden_size=32, label_size=32))
     return SpeechModel(transducer.eval(), PIECES, end.eval())
 
@@ -60,6 +64,7 @@ def test_there_and_back(context: bool, tmp_path: Path) -> None:
     found = read_device_model(tmp_path / "a.solo")
     assert found.transducer.config == CONFIG
     assert (found.transducer.context is not None) == context
+    assert (found.transducer.pointer is not None) == context
     assert found.pieces == PIECES
     state = state_of(found.parts())
     assert list(state) == list(state_of(model.parts()))

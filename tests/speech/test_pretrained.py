@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from solomonic.core import CheckpointError, ConfigError
 from solomonic.speech.biasing.attention import ContextBiasing, ContextConfig
+from solomonic.speech.biasing.pointer import PointerBiasing, PointerConfig
 from solomonic.speech.decode import DecodeConfig
 from solomonic.speech.device_file import read_device_model, write_device_model
 from solomonic.speech.endpoint.head import EndHead, EndHeadConfig
@@ -122,11 +123,15 @@ def test_all_parts_are_kept(tmp_path: Path) -> None:
     context = ContextConfig(hidden_size=width, vocab_size=model.pieces.size)
     model.transducer.context = ContextBiasing(context)
     label_size = model.transducer.config.joint_size
+    pointer = PointerConfig(joint_size=label_size, vocab_size=model.pieces.size)
+    model.transducer.pointer = PointerBiasing(pointer)
     model.end = EndHead(EndHeadConfig(hidden_size=width, label_size=label_size))
     save_speech_model(tmp_path, model)
     found = load_speech_model(tmp_path)
     assert found.transducer.context is not None and found.end is not None
     assert found.transducer.context.config == context
+    assert found.transducer.pointer is not None
+    assert found.transducer.pointer.config == pointer
     for part, stored in zip(model.parts().values(), found.parts().values(), strict=True):
         expected = part.state_dict()
         assert all(torch.equal(t, expected[name]) for name, t in stored.state_dict().items())
@@ -137,6 +142,7 @@ def test_the_search_is_kept_and_models_without_one_are_read(
 ) -> None:
     assert load_speech_model(saved).decode is None
     redo(saved, lambda record: record.pop("decode"))  # as before it was stored
+    redo(saved, lambda record: record.pop("pointer"))
     seal(saved)
     assert load_speech_model(saved).decode is None
     tuned = dataclasses.replace(model, decode=DecodeConfig(label_bonus=0.5, beam=3))

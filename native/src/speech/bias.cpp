@@ -69,7 +69,7 @@ PhraseGraph::PhraseGraph(const std::vector<Spelling>& spellings, const std::vect
   std::vector<double> keep = tree_.worth;  // the worth of all phrases that end in a node
   for (int node = tree_.levels.size() > 2 ? tree_.levels[2] : tree_.size(); node < tree_.size();
        node++) {
-    const int parent = int(tree_.keys[size_t(node) - 1] / tree_.width), token = tree_.token(node);
+    const int parent = tree_.parent(node), token = tree_.token(node);
     int at = fail_[size_t(parent)], found = tree_.child(at, token);
     while (found < 0 && at) {
       at = fail_[size_t(at)];

@@ -40,6 +40,7 @@ struct PhraseTree {
   PhraseTree(const std::vector<Spelling>& spellings, const std::vector<double>& worths, int width);
   int size() const { return int(potential.size()); }
   int token(int node) const { return int(keys[size_t(node) - 1] % width); }
+  int parent(int node) const { return int(keys[size_t(node) - 1] / width); }
   // The child of `node` by `token`, or -1.
   int child(int node, int token) const;
 };
@@ -53,6 +54,9 @@ class PhraseGraph final : public Bias {
   double final(int64_t state) override { return close_[size_t(state)]; }
   void scores(int64_t state, double* row) override;
   int size() const { return tree_.size(); }
+  const PhraseTree& tree() const { return tree_; }
+  // The longest part that the pieces of `state` end in and some phrase begins with.
+  int fail(int state) const { return fail_[size_t(state)]; }
 
  private:
   PhraseTree tree_;

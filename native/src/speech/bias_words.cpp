@@ -350,6 +350,13 @@ PersonalWords::PersonalWords(const WordPieces& pieces, const std::vector<std::st
   starts[0] = 0;
   phrases_ = spell(read_phrases(phrases), segmenter, config, kFewestCharacters, "phrases",
                    dropped_);
+  std::set<Spelling> known_spellings;
+  const auto remember = [&](const std::vector<SpelledPhrase>& entries) {
+    for (const SpelledPhrase& entry : entries)
+      if (known_spellings.insert(entry.segmentations[0]).second)
+        spellings_.push_back(entry.segmentations[0]);
+  };
+  remember(phrases_);
   std::unique_ptr<PhraseGraph> listed;
   if (!phrases_.empty()) {
     std::vector<Spelling> spellings;
@@ -363,6 +370,7 @@ PersonalWords::PersonalWords(const WordPieces& pieces, const std::vector<std::st
     names.insert(entry.first);
     const auto entries = spell(read_phrases(entry.second), segmenter, config, kFewestOfClass,
                                "entries of a class", dropped_);
+    remember(entries);
     if (entries.empty()) continue;
     std::vector<Spelling> spellings;
     std::vector<double> worths;

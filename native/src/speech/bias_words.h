@@ -40,6 +40,8 @@ class PersonalWords {
                 const PersonalConfig& config = {});
 
   Bias* bias() { return bias_.get(); }  // null: there is nothing to favour
+  // The likeliest spelling of every phrase and entry, each once, for the model's attention.
+  const std::vector<Spelling>& spellings() const { return spellings_; }
   const std::vector<DroppedPhrase>& dropped() const { return dropped_; }
   const std::vector<SpelledPhrase>& phrases() const { return phrases_; }
 
@@ -47,6 +49,7 @@ class PersonalWords {
   std::unique_ptr<Bias> bias_;
   std::vector<DroppedPhrase> dropped_;
   std::vector<SpelledPhrase> phrases_;
+  std::vector<Spelling> spellings_;
 };
 
 // Text as it is spoken, as far as this side does it: lower case, accents off Latin letters, small

@@ -37,14 +37,15 @@ PrefixTree::PrefixTree(const LabelModel& model, int capacity, int slots, int lab
   tokens_.reserve(size_t(slots));
 }
 
-void PrefixTree::start(Bias* bias, const char* starts) {
+void PrefixTree::start(Bias* bias, Listed* listed, const char* starts) {
   bias_ = bias;
+  listed_ = listed;
   starts_ = starts;
   for (int item = 0; item < pool_.top(); item++) pool_[item].mark = 0;
   pool_.clear();
   for (Slot& slot : slots_) slot = Slot{-1, -1};
   root_ = pool_.take();
-  pool_[root_] = Prefix{-1, 0, 0, -1, -1, 0, -1, kUsed, mix(0, 0), 0, 0, 0.0};
+  pool_[root_] = Prefix{-1, 0, 0, -1, -1, 0, -1, kUsed, mix(0, 0), 0, 0, 0, 0.0};
 }
 
 int PrefixTree::child(int parent, int token) {
@@ -54,6 +55,7 @@ int PrefixTree::child(int parent, int token) {
   int64_t state = 0;
   double paid = 0.0;
   if (bias_) std::tie(state, paid) = bias_->step(above.bias_state, token);
+  const int64_t listed = listed_ ? listed_->step(above.listed, token) : 0;
   uint64_t context = mix(uint64_t(state), uint64_t(token));
   for (int n = 1, at = parent; n < label_context_ && pool_[at].parent >= 0;
        n++, at = pool_[at].parent)
@@ -65,6 +67,7 @@ int PrefixTree::child(int parent, int token) {
                        0,         -1,
                        kUsed,     mix(pool_[parent].key, uint64_t(token)),
                        context,   state,
+                       listed,
                        pool_[parent].bias + paid};
   pool_[parent].child = made;
   return made;
@@ -72,7 +75,8 @@ int PrefixTree::child(int parent, int token) {
 
 bool PrefixTree::same_context(int first, int second) const {
   const Prefix *a = &pool_[first], *b = &pool_[second];
-  if (a->context != b->context || a->bias_state != b->bias_state) return false;
+  if (a->context != b->context || a->bias_state != b->bias_state || a->listed != b->listed)
+    return false;
   for (int n = 0; n < label_context_; n++) {
     if (a->parent < 0 || b->parent < 0) return a->parent < 0 && b->parent < 0;
     if (a->token != b->token) return false;

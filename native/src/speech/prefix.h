@@ -5,6 +5,7 @@
 
 #include "bias.h"
 #include "label_model.h"
+#include "pointer.h"
 #include "pool.h"
 
 namespace slm {
@@ -21,6 +22,7 @@ struct Prefix {
   uint64_t key;        // hash of all labels
   uint64_t context;    // hash of what path merging compares
   int64_t bias_state;
+  int64_t listed;      // where in the listed phrases the labels stand
   double bias;         // what biasing paid so far, nats
 };
 
@@ -28,7 +30,7 @@ class PrefixTree {
  public:
   // `slots`: label vectors held; the least recently used ones go first.
   PrefixTree(const LabelModel& model, int capacity, int slots, int label_context);
-  void start(Bias* bias, const char* starts);
+  void start(Bias* bias, Listed* listed, const char* starts);
 
   Prefix& operator[](int prefix) { return pool_[prefix]; }
   const Prefix& operator[](int prefix) const { return pool_[prefix]; }
@@ -72,6 +74,7 @@ class PrefixTree {
   int label_context_;
   int root_ = -1;
   Bias* bias_ = nullptr;
+  Listed* listed_ = nullptr;
   const char* starts_ = nullptr;
   std::vector<Slot> slots_;
   size_t label_bytes_, stride_;

@@ -77,6 +77,7 @@ void each_field(SpeechSettings& s, const Visit& visit) {
   real("budget", s.budget);
   real("longest_s", s.decode.longest_seconds);
   real("lattice_limit", s.lattice_limit);
+  flag("attention", s.attention);
 }
 
 double value_of(const Field& field) {
@@ -120,6 +121,7 @@ Recognizer::Recognizer(PackFile file) : file_(std::move(file)) {
   settings_.decode.longest_seconds = 30;
   read_settings();
   read_end();
+  pointer_ = PointerWeights::read(file_, net_->vocab(), net_->joint());
   // What does not fit together is said now, not at the first stream.
   Decoder(*net_, *pieces_, settings_.decode, frame_seconds_);
   Voice(settings_.voice, net_->bins());
@@ -235,6 +237,8 @@ std::string Recognizer::describe() const {
   member("frame_seconds", frame_seconds_);
   out += ", \"end_pointer\": ";
   out += end_ ? "\"model and rules\"" : "\"rules\"";
+  out += ", \"attention\": ";
+  out += pointer_ ? "true" : "false";
   out += ", \"layers\": ";
   write_json((file_.text("transducer.front") + " " + file_.text("transducer.pattern")).c_str(), out);
   out += ", \"settings\": {";
@@ -258,6 +262,7 @@ std::string Recognizer::describe() const {
 size_t Recognizer::bytes() const {
   size_t bytes = file_.memory() + size_t(net_->bytes());
   for (const auto& parameters : end_parameters_) bytes += parameters.size() * sizeof(float);
+  if (pointer_) bytes += pointer_->bytes();
   return bytes;
 }
 

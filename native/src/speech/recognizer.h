@@ -10,6 +10,7 @@
 #include "endpoint.h"
 #include "net.h"
 #include "pieces.h"
+#include "pointer.h"
 #include "search.h"
 #include "voice.h"
 
@@ -23,6 +24,7 @@ struct SpeechSettings {
   double threads = 1;
   double budget = 0;         // share of one core; 0: no limit
   double lattice_limit = 0;  // bytes; 0: 200 a second, at least 1000
+  bool attention = true;     // to personal words, where the model has it
 };
 
 class Recognizer {
@@ -42,6 +44,8 @@ class Recognizer {
   const SpeechNet& net() const { return *net_; }
   const WordPieces& pieces() const { return *pieces_; }
   const EndHead* end() const { return end_.get(); }
+  // The model's attention to personal words, or null.
+  const PointerWeights* pointer() const { return pointer_.get(); }
   int lead_blocks() const { return lead_blocks_; }
   int tail_blocks() const { return tail_blocks_; }
   double frame_seconds() const { return frame_seconds_; }
@@ -55,6 +59,7 @@ class Recognizer {
   std::unique_ptr<WordPieces> pieces_;
   std::vector<std::vector<float>> end_parameters_;
   std::unique_ptr<EndHead> end_;
+  std::unique_ptr<const PointerWeights> pointer_;
   SpeechSettings settings_;
   int lead_blocks_ = 10, tail_blocks_ = 8;
   double frame_seconds_ = 0.06;

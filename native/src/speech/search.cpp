@@ -116,15 +116,16 @@ Search::Search(const Decoder& decoder)
   start();
 }
 
-void Search::start(Bias* bias, int first_frame) {
+void Search::start(Bias* bias, int first_frame, Listed* listed) {
   drop_all(hyps_);
   if (spoken_node_ >= 0) record_.release(spoken_node_);
   spoken_node_ = spoken_stable_ = -1;
   bias_ = bias;
+  listed_ = listed;
   if (bias_) actions_.resize(log_probs_.size());
   frame_ = first_frame_ = first_frame;
   beam_ = config_.beam;
-  tree_.start(bias, decoder_.pieces.starts().data());
+  tree_.start(bias, listed, decoder_.pieces.starts().data());
   const int root = tree_.root();
   Hyp hyp;
   hyp.prefix = root;
@@ -292,6 +293,9 @@ void Search::read(const Hyps& ways, const float* acoustic) {
   const int n = int(ways.size());
   tree_.labels(prefixes_.data(), n, stamp_, labels_.data());
   decoder_.model.log_probs(acoustic, labels_.data(), n, log_probs_.data());
+  for (int row = 0; listed_ && row < n; row++)
+    listed_->add(acoustic, labels_[size_t(row)], tree_[ways[size_t(row)].prefix].listed,
+                 &log_probs_[size_t(row) * size_t(vocab_)]);
   if (config_.label_bonus != 0) {
     const float bonus = float(config_.label_bonus);
     for (int row = 0; row < n; row++)

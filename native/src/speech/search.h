@@ -91,9 +91,10 @@ class Search {
   Search(const Search&) = delete;
   Search& operator=(const Search&) = delete;
 
-  // A new utterance. `bias`: personal words, which outlive it, or null. `first_frame`: number of
-  // its first frame in the stream, from which times are counted.
-  void start(Bias* bias = nullptr, int first_frame = 0);
+  // A new utterance. `bias`: personal words for the search, `listed`: for the model's attention;
+  // both outlive it, or are null. `first_frame`: number of its first frame in the stream, from
+  // which times are counted.
+  void start(Bias* bias = nullptr, int first_frame = 0, Listed* listed = nullptr);
 
   // Decode the next frame, (J). Raises BadArgument, and changes nothing, when it is not finite or
   // when the words of the best hypothesis alone fill the record.
@@ -166,6 +167,7 @@ class Search {
   const DecodeConfig& config_;
   int vocab_;
   Bias* bias_ = nullptr;
+  Listed* listed_ = nullptr;
   Record record_;
   PrefixTree tree_;
   int beam_, frame_ = 0, first_frame_ = 0;

@@ -24,12 +24,14 @@ void copy_words(const std::string& text, const std::vector<Word>& words, SaidWor
 
 }  // namespace
 
-Stream::Stream(const Recognizer& recognizer, std::unique_ptr<PersonalWords> words, bool endpointing)
+Stream::Stream(const Recognizer& recognizer, std::unique_ptr<PersonalWords> words, bool endpointing,
+               bool attention)
     : recognizer_(recognizer),
       endpoint_config_(recognizer.settings().endpoint),
       decoder_(recognizer.net(), recognizer.pieces(), recognizer.settings().decode,
                recognizer.frame_seconds()),
       endpointing_(endpointing),
+      attention_(attention && recognizer.settings().attention && recognizer.pointer()),
       bins_(recognizer.net().bins()),
       block_(recognizer.net().frames_per_step()),
       seconds_(recognizer.frame_seconds()),
@@ -51,16 +53,25 @@ Stream::Stream(const Recognizer& recognizer, std::unique_ptr<PersonalWords> word
   samples_.reserve(2 * kPiece);
   hidden_.resize(size_t(recognizer.net().hidden()));
   acoustic_.resize(size_t(recognizer.net().joint()));
+  list();
   if (recognizer.end()) {
     end_memory_.resize(size_t(recognizer.end()->memory()));
     end_scratch_.resize(size_t(recognizer.end()->scratch()));
   }
 }
 
+// The words for the model's attention.
+void Stream::list() {
+  listed_.reset();
+  if (attention_ && words_ && !words_->spellings().empty())
+    listed_ = std::make_unique<Listed>(*recognizer_.pointer(), words_->spellings());
+}
+
 void Stream::reset(std::unique_ptr<PersonalWords> words) {
   counters_.audio += time();
   search_.start();  // which forgets the words it was walking
   words_ = std::move(words);
+  list();
   rate_ = 0;
   resampler_ = Resampler();
   features_.reset();
@@ -277,7 +288,7 @@ void Stream::begin() {
   reading_ = lead_count_;
   first_ = read_ - lead_count_;
   lead_count_ = heard_at_ = heard_count_ = 0;
-  search_.start(words_ ? words_->bias() : nullptr, int(first_));
+  search_.start(words_ ? words_->bias() : nullptr, int(first_), listed_.get());
   encoder_.reset();
   std::fill(end_memory_.begin(), end_memory_.end(), 0.0f);
   silence_ = stable_ = 0;
@@ -421,7 +432,7 @@ const Event& Stream::result() {
 
 size_t Stream::bytes() const {
   return sizeof *this + search_.bytes() + size_t(encoder_.bytes() + scratch_.bytes()) +
-         features_.bytes() + resampler_.bytes() +
+         features_.bytes() + resampler_.bytes() + (listed_ ? listed_->bytes() : 0) +
          (frames_.capacity() + lead_.capacity() + samples_.capacity()) * sizeof(float);
 }
 

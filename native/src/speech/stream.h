@@ -30,8 +30,10 @@ struct Counters {
 
 class Stream {
  public:
-  // `recognizer` must outlive it. `words` (may be null) are walked by this stream alone.
-  Stream(const Recognizer& recognizer, std::unique_ptr<PersonalWords> words, bool endpointing);
+  // `recognizer` must outlive it. `words` (may be null) are walked by this stream alone, and by the
+  // model's attention if it has one and both `attention` and the settings let it.
+  Stream(const Recognizer& recognizer, std::unique_ptr<PersonalWords> words, bool endpointing,
+         bool attention = true);
 
   // As if made anew; counters go on.
   void reset(std::unique_ptr<PersonalWords> words);
@@ -55,6 +57,7 @@ class Stream {
   size_t bytes() const;
 
  private:
+  void list();
   void take(double rate, const float* samples, int64_t count);
   bool ready();
   void look();
@@ -73,11 +76,12 @@ class Stream {
   const Recognizer& recognizer_;
   const EndpointConfig endpoint_config_;
   const Decoder decoder_;
-  const bool endpointing_;
+  const bool endpointing_, attention_;
   const int bins_, block_;  // block_: feature frames in one
   const double seconds_;    // of a block
   const double feature_rate_;  // samples a second behind the resampler
   std::unique_ptr<PersonalWords> words_;
+  std::unique_ptr<Listed> listed_;  // the same for the model's attention
 
   double rate_ = 0;  // of the audio; 0: not known
   Resampler resampler_;

@@ -198,6 +198,7 @@ def finished(
 
     trained = load_speech_model(folder)
     trained.transducer.context = model.transducer.context
+    trained.transducer.pointer = model.transducer.pointer
     small = dataclasses.replace(model, transducer=trained.transducer, weights="float32")
     return small, read_matrices(folder / MATRICES)
 
@@ -218,7 +219,7 @@ def at_once(
 
     from solomonic.compress.calibrate import compress_weights
 
-    leave = (*config.leave, "transducer.context.*")
+    leave = (*config.leave, "transducer.context.*", "transducer.pointer.*")
     whole = nn.ModuleDict({"transducer": model.transducer})
     return compress_weights(whole, config.replace(leave=leave), moments, masks)
 

@@ -5,16 +5,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from solomonic.core import Config
+from solomonic.core import Config, require
 from solomonic.recipes.asr_data import AsrData, Progress, build_banks, read_sets
 from solomonic.recipes.settings import sort_settings
 from solomonic.speech.context_task import ContextTaskConfig
 from solomonic.train.config import TrainConfig
 
 if TYPE_CHECKING:
+    from solomonic.speech.biasing.attention import ContextBiasing
+    from solomonic.speech.biasing.pointer import PointerBiasing
     from solomonic.speech.context_task import ContextTask
+    from solomonic.speech.model import Transducer
     from solomonic.speech.pretrained import SpeechModel
 
+ATTENTIONS = ("joint", "frames", "both")
 PARTS = {"task": ContextTaskConfig, "train": TrainConfig}
 
 
@@ -32,12 +36,21 @@ class ContextRun(Config):
             steps=1500, lr=1e-3, weight_decay=0.01, grad_clip=5.0, eval_every=0
         )
     )
+    attention: str = "joint"
+    """Who attends: the "joint" network (`speech.biasing.pointer`), the "frames"
+    (`speech.biasing.attention`), or "both"."""
     combiner: str = "add"
     """How a frame takes what it found, see `speech.biasing.attention`."""
     grain: str = "piece"
     """What a frame looks for: whole phrases, or their pieces."""
     copies: int = 1
     """Perturbed copies of the recordings to train on as well."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.attention in ATTENTIONS,
+            f"attention '{self.attention}' is unknown; choose from {', '.join(ATTENTIONS)}.",
+        )
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Self:
@@ -77,32 +90,47 @@ def build_context_task(
     """
     import torch
 
-    from solomonic.speech.biasing.attention import ContextBiasing, ContextConfig
     from solomonic.speech.context_task import ContextTask
     from solomonic.speech.features import FeatureConfig
     from solomonic.speech.pretrained import load_speech_model
     from solomonic.text.spoken import normalise
 
     speech = load_speech_model(model)
-    settings = speech.transducer.config
+    net = speech.transducer
+    settings = net.config
     sets, left_out = read_sets(data, 0.0)
     features = FeatureConfig(bins=settings.bins, shift_ms=settings.shift_ms)
     banks = build_banks(sets, data, out / "data", features, run.copies, progress)
-    config = ContextConfig(
-        vocab_size=speech.pieces.size,
-        hidden_size=settings.hidden_size,
-        heads=2 if run.grain == "piece" else 4,  # `start_from` puts the joint network in one
-        combiner=run.combiner,
-        grain=run.grain,
-    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.train.seed)
-        attention = ContextBiasing(config)
-    if run.grain == "piece":
-        net = speech.transducer
-        attention.start_from(net.joint.weight, net.to_joint.weight)
-    speech.transducer.context = attention
+        net.context = _of_frames(run, net) if run.attention != "joint" else None
+        net.pointer = _of_joint(net) if run.attention != "frames" else None
     pool = [tuple(speech.pieces.encode(normalise(phrase))) for phrase in phrases]
     task = ContextTask(speech, banks.train, pool=pool, config=run.task)
     task.left_out = left_out | task.left_out
     return task, speech
+
+
+def _of_frames(run: ContextRun, net: "Transducer") -> "ContextBiasing":
+    from solomonic.speech.biasing.attention import ContextBiasing, ContextConfig
+
+    config = ContextConfig(
+        vocab_size=net.config.vocab_size,
+        hidden_size=net.config.hidden_size,
+        heads=2 if run.grain == "piece" else 4,  # `start_from` puts the joint network in one
+        combiner=run.combiner,
+        grain=run.grain,
+    )
+    attention = ContextBiasing(config)
+    if run.grain == "piece":
+        attention.start_from(net.joint.weight, net.to_joint.weight)
+    return attention
+
+
+def _of_joint(net: "Transducer") -> "PointerBiasing":
+    from solomonic.speech.biasing.pointer import PointerBiasing, PointerConfig
+
+    sizes = {"vocab_size": net.config.vocab_size, "joint_size": net.config.joint_size}
+    pointer = PointerBiasing(PointerConfig.from_json(sizes))
+    pointer.start_from(net.joint.weight)
+    return pointer

@@ -31,7 +31,7 @@ from solomonic.speech.biasing.sampling import (
 from solomonic.speech.data.bank import FeatureBank
 from solomonic.speech.data.batches import Batch, BucketedBatches, collate
 from solomonic.speech.data.online import OnlineConfig, change
-from solomonic.speech.loss import joint_transducer_loss
+from solomonic.speech.loss import joint_transducer_loss, transducer_loss
 from solomonic.speech.pretrained import SpeechModel, write_speech_model
 
 
@@ -74,14 +74,15 @@ class ContextTask:
     """Attention to lists of phrases on a frozen recogniser; a `solomonic.core.Task`.
 
     Args:
-        speech: a recogniser whose transducer has a `context`; all else in it is frozen here.
+        speech: a recogniser whose transducer has a `context`, a `pointer` or both; all else in it
+            is frozen here.
         pool: phrases, in pieces, to fill lists with besides those of other utterances.
 
     Attributes:
         left_out: how many utterances are not trained on, by the reason.
 
     Raises:
-        ConfigError: the transducer has no `context`.
+        ConfigError: the transducer has neither.
         DataError: no utterance is short enough.
     """
 
@@ -95,14 +96,14 @@ class ContextTask:
         sampling: SamplingConfig | None = None,
         online: OnlineConfig | None = None,
     ) -> None:
-        if speech.transducer.context is None:
+        if speech.transducer.context is None and speech.transducer.pointer is None:
             raise ConfigError(
-                "this recogniser has no attention to personal words; set `transducer.context`."
+                "this recogniser has no attention to personal words; set `transducer.context` or "
+                "`transducer.pointer`."
             )
         self.speech, self.model = speech, speech.transducer
         self.config, self.sampling = config or ContextTaskConfig(), sampling or SamplingConfig()
         self.online = online or OnlineConfig(time_masks=2, bin_masks=1)
-        self._context: ContextBiasing = speech.transducer.context
         trainable_parameters(self.model)
         self._banks = [bank for bank, _ in banks]
         self._pool = list(pool)
@@ -168,32 +169,17 @@ class ContextTask:
 
     def loss(self, batch: ContextBatch) -> tuple[Tensor, dict[str, float]]:
         """Transducer loss per label plus the guided attention loss, in nats; and each by name."""
-        net, context = self.model, self._context
+        net = self.model
         data = batch.data.to(net.joint.bias.device)
         with torch.no_grad():
             net.encoder.eval()
             hidden, _, lengths = net.hidden(data.features, None, data.feature_lengths)
             label = net.predictor.eval()(data.tokens)
             assert lengths is not None
-            hidden = hidden.float()
-            targets = self._targets(batch, hidden, label, lengths)
+            hidden, label = hidden.float(), label.float()
         with torch.autocast(hidden.device.type, enabled=False):
-            embedded = context.embed_batch([one.phrases for one in batch.lists])
-            taken, weights = context.attend(hidden, embedded)
-            loss = (
-                joint_transducer_loss(
-                    net.to_joint(context.combine(hidden, taken)),
-                    label.float(),
-                    net.joint.weight,
-                    net.joint.bias,
-                    data.tokens,
-                    lengths,
-                    data.token_lengths,
-                    reduction="sum",
-                )
-                / data.token_lengths.sum()
-            )
-            guided = guided_attention_loss(weights, targets)
+            hidden, guided = self._attended(batch, hidden, label, lengths)
+            loss = self._transducer_loss(batch, net.to_joint(hidden), label, lengths)
         figures = {
             "transducer": float(loss.detach()),
             "guided": float(guided.detach()),
@@ -201,13 +187,42 @@ class ContextTask:
         }
         return loss + self.config.guided_scale * guided, figures
 
+    def _attended(
+        self, batch: ContextBatch, hidden: Tensor, label: Tensor, lengths: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Frames (B, T, D) after their attention, where the model has one, and its guidance."""
+        context = self.model.context
+        if context is None:
+            return hidden, hidden.new_zeros(())
+        targets = self._targets(context, batch, hidden, label, lengths)
+        embedded = context.embed_batch([one.phrases for one in batch.lists])
+        taken, weights = context.attend(hidden, embedded)
+        return context.combine(hidden, taken), guided_attention_loss(weights, targets)
+
+    def _transducer_loss(
+        self, batch: ContextBatch, acoustic: Tensor, label: Tensor, lengths: Tensor
+    ) -> Tensor:
+        """Nats a label, with what the joint network's attention adds, where the model has one."""
+        joint, pointer, data = self.model.joint, self.model.pointer, batch.data
+        sizes = lengths, data.token_lengths.to(lengths.device)
+        tokens = data.tokens.to(acoustic.device)
+        if pointer is None:
+            weights = joint.weight, joint.bias
+            loss = joint_transducer_loss(acoustic, label, *weights, tokens, *sizes, reduction="sum")
+        else:
+            opened = pointer.open([one.phrases for one in batch.lists], data.tokens)
+            logits = joint(acoustic[:, :, None], label[:, None])
+            logits = logits + pointer(acoustic, label, opened)
+            loss = transducer_loss(logits, tokens, *sizes, reduction="sum")
+        return loss / data.token_lengths.sum()
+
     def evaluate(self) -> dict[str, float]:
         """Nothing is held out: what counts is measured with whole lists (`evals.biasing`)."""
         return {}
 
     def parameter_groups(self) -> Mapping[str, Sequence[str]]:
         """The attention's parameters in one group; matrices are decayed."""
-        named = {f"context.{n}": p for n, p in self._context.named_parameters()}
+        named = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
         return {
             "ssm": [],
             "attention": list(named),
@@ -219,7 +234,12 @@ class ContextTask:
         write_speech_model(Path(directory), self.speech)
 
     def _targets(
-        self, batch: ContextBatch, hidden: Tensor, label: Tensor, lengths: Tensor
+        self,
+        context: ContextBiasing,
+        batch: ContextBatch,
+        hidden: Tensor,
+        label: Tensor,
+        lengths: Tensor,
     ) -> Tensor:
         """Which entry each frame is saying (B, T) int64, as `guided_attention_loss` asks: by the
         share of alignments of the reference that wait for one of the entry's labels there."""
@@ -232,7 +252,7 @@ class ContextTask:
         for row, one in enumerate(batch.lists):
             if not one.phrases:
                 targets[row] = -1  # with no choice there is nothing to learn
-            entries = self._context.entries(one.phrases)
+            entries = context.entries(one.phrases)
             for low, high, place in one.spans:
                 mass = waits[row, :, low:high].sum(-1)
                 targets[row] = torch.where(mass > 1 - self.config.certain, -1, targets[row])

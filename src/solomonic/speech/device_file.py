@@ -78,7 +78,7 @@ def write_device_model(
         ConfigError: a matrix that is not the model's or has another shape, or other bits.
         StorageError: the disk is full or the place cannot be written.
     """
-    context = model.transducer.context
+    context, pointer = model.transducer.context, model.transducer.pointer
     config = settings("model", {"type": MODEL_TYPE, "version": VERSION})
     config |= settings("transducer", model.transducer.config.to_json())
     config |= settings("layers", layer_settings(model.transducer.config), LATER_SETTINGS)
@@ -89,6 +89,8 @@ def write_device_model(
     config |= settings("stream", {"lead_blocks": LEAD_BLOCKS, "tail_blocks": TAIL_BLOCKS})
     if context is not None:
         config |= settings("context", context.config.to_json())
+    if pointer is not None:
+        config |= settings("pointer", pointer.config.to_json())
     if model.end is not None:
         config |= settings("end", model.end.config.to_json())
     tensors = device_tensors(state_of(model.parts()), matrices or {}, bits)
@@ -116,6 +118,10 @@ def read_device_model(path: str | Path, device: str | torch.device = "cpu") -> S
                 from solomonic.speech.biasing.attention import ContextBiasing, ContextConfig
 
                 transducer.context = ContextBiasing(typed(ContextConfig, "context", pack.config))
+            if _has(pack, "pointer"):
+                from solomonic.speech.biasing.pointer import PointerBiasing, PointerConfig
+
+                transducer.pointer = PointerBiasing(typed(PointerConfig, "pointer", pack.config))
             end = None
             if _has(pack, "end"):
                 from solomonic.speech.endpoint.head import EndHead, EndHeadConfig

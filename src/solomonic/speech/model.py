@@ -16,6 +16,7 @@ from solomonic.speech.predictor import LSTMPredictor, StatelessPredictor
 
 if TYPE_CHECKING:
     from solomonic.speech.biasing.attention import ContextBiasing
+    from solomonic.speech.biasing.pointer import PointerBiasing
 
 BLANK = 0
 Heard = EncoderState | BranchingState
@@ -48,7 +49,9 @@ class Transducer(nn.Module):
         )
         self.joint = Joint(config.joint_size, config.vocab_size)
         self.context: ContextBiasing | None = None
-        """Attention to personal words (speech.biasing.attention), where the model has it."""
+        """Attention of frames to personal words (speech.biasing.attention), where there is one."""
+        self.pointer: PointerBiasing | None = None
+        """Attention of the joint network to them (speech.biasing.pointer), where there is one."""
 
     def init_state(self, batch: int) -> Heard:
         """The state of `batch` streams before any audio."""

@@ -56,7 +56,7 @@ class NativeTransducer:
         try:
             net = self._core.speech_net.make(_settings(transducer.config), WEIGHTS.index(weights))
             for name, tensor in transducer.state_dict().items():
-                if name.startswith("context."):
+                if name.startswith(("context.", "pointer.")):
                     continue  # attention to personal words stays with PyTorch
                 values = tensor.detach().to("cpu", torch.float32).contiguous()
                 net.set(name, values.data_ptr(), values.numel())
@@ -84,6 +84,7 @@ class NativeTransducer:
     def _take(self, net: Any, transducer: "Transducer", weights: str) -> None:
         self._net, self.weights = net, weights
         self.config, self.context = transducer.config, transducer.context
+        self.pointer = transducer.pointer
         self.predictor = _Predictor(net, self.config)
         self.joint = _Joint(net, self.config)
 

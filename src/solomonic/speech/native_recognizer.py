@@ -8,7 +8,7 @@ stream.input_finished()
 stream.result().text
 
 Features, encoder, search, end-pointers and lattices are computed without Python and torch
-(native/src/speech); what is said is the same (tests/speech/test_native_stream.py).
+(native/src/speech); what is said is the same (tests/speech/test_native_recognizer.py).
 """
 
 import dataclasses
@@ -125,6 +125,7 @@ class NativeRecognizer:
         self,
         bias: Sequence[str | Phrase] | PersonalWords | None = None,
         *,
+        attention: bool = True,
         endpointing: bool = True,
     ) -> "NativeStream":
         """A stream of its own state; arguments as `Recognizer.create_stream`.
@@ -143,7 +144,9 @@ class NativeRecognizer:
             bias = PersonalWords(phrases=bias or ())
         classes = [(name, _lines(entries)) for name, entries in bias.classes.items()]
         try:
-            own = self._own.stream(_lines(bias.phrases), classes, list(bias.carriers), endpointing)
+            own = self._own.stream(
+                _lines(bias.phrases), classes, list(bias.carriers), endpointing, attention
+            )
         except ValueError as error:
             raise DataError(str(error)) from None
         return NativeStream(self, own)

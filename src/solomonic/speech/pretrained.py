@@ -100,13 +100,15 @@ def write_speech_model(
             stored[name] = tensor
     save_file(stored, folder / _TENSORS, metadata={"format": "pt"})
     model.pieces.save(folder / _PIECES)
-    transducer, context = model.transducer, model.transducer.context
+    transducer = model.transducer
+    context, pointer = transducer.context, transducer.pointer
     record = {
         "model_type": MODEL_TYPE,
         "version": VERSION,
         "weights": weights,
         "transducer": transducer.config.to_json(),
         "context": None if context is None else context.config.to_json(),
+        "pointer": None if pointer is None else pointer.config.to_json(),
         "end": None if model.end is None else model.end.config.to_json(),
         "decode": None if model.decode is None else model.decode.to_json(),
         "sha256": {name: _digest(folder / name) for name in (_TENSORS, _PIECES)},
@@ -150,6 +152,10 @@ def load_speech_model(directory: str | Path, device: str | torch.device = "cpu")
                 from solomonic.speech.biasing.attention import ContextBiasing, ContextConfig
 
                 transducer.context = ContextBiasing(ContextConfig.from_json(record["context"]))
+            if record.get("pointer") is not None:  # older models do not speak of it
+                from solomonic.speech.biasing.pointer import PointerBiasing, PointerConfig
+
+                transducer.pointer = PointerBiasing(PointerConfig.from_json(record["pointer"]))
             end = None
             if record["end"] is not None:
                 from solomonic.speech.endpoint.head import EndHead, EndHeadConfig

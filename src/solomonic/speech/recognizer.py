@@ -11,14 +11,15 @@ stream.result().text
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch
 
 from solomonic.core import ConfigError, require
 from solomonic.speech.audio import RATE
-from solomonic.speech.biasing import Bias, Biasing
+from solomonic.speech.biasing import Biasing
+from solomonic.speech.biasing.request import Personal
 from solomonic.speech.decode import DecodeConfig, Decoder, Search
 from solomonic.speech.endpoint import EndpointConfig
 from solomonic.speech.endpoint.voice import VoiceConfig, VoiceDetector
@@ -109,8 +110,7 @@ class Recognizer:
         Raises:
             DataError: phrases that cannot be used.
         """
-        graph, context = self._personal(bias, attention)
-        return Stream(self, graph, context, endpointing)
+        return Stream(self, self._personal(bias, attention), endpointing)
 
     def transcribe(
         self,
@@ -178,7 +178,7 @@ class Recognizer:
         lives = [live for stream in streams if (live := stream._live) is not None]
         features = torch.from_numpy(np.stack(blocks)).to(net.joint.bias.device)
         hidden, state, _ = net.hidden(features, _joined([live.encoder for live in lives]))
-        contexts = [stream._context for stream in streams]
+        contexts = [stream._personal.context for stream in streams]
         if all(context is None for context in contexts):
             acoustic = net.acoustic(hidden)
         else:
@@ -189,15 +189,13 @@ class Recognizer:
             live.encoder = state if len(lives) == 1 else gather(state, torch.tensor([row]))
             live.hidden = hidden[row : row + 1]
 
-    def _personal(
-        self, bias: Sequence[str] | Biasing | None, attention: bool
-    ) -> tuple[Bias | None, Any]:
-        """The search's automaton and the attention's embedded phrases; None where there are none.
+    def _personal(self, bias: Sequence[str] | Biasing | None, attention: bool) -> Personal:
+        """What the search and the model's attention take of the phrases.
 
         Compiled for the model's own vocabulary; a bare string would be read letter by letter.
         """
         if bias is None:
-            return None, None
+            return Personal()
         if isinstance(bias, str):
             raise ConfigError('bias is one string; give a list of phrases, such as ["siobhan"].')
         if not isinstance(bias, Biasing):
@@ -207,12 +205,13 @@ class Recognizer:
                 "these personal words were compiled for another vocabulary; make the Biasing with "
                 "pieces=recognizer.model.pieces."
             )
-        context = self.model.transducer.context
-        embedded = None
-        if attention and context is not None and bias.tokens:
-            with torch.inference_mode():
-                embedded = context.embed(bias.tokens)
-        return bias.graph, embedded
+        net = self.model.transducer
+        if not attention or not bias.tokens:
+            return Personal(bias.graph)
+        with torch.inference_mode():
+            context = None if net.context is None else net.context.embed(bias.tokens)
+            listed = None if net.pointer is None else net.pointer.embed(bias.tokens)
+        return Personal(bias.graph, context, listed)
 
 
 @contextmanager

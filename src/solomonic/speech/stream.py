@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from solomonic.speech import decode
+    from solomonic.speech.biasing.request import Personal
     from solomonic.speech.decode import Search
     from solomonic.speech.endpoint.head import EndHeadState
     from solomonic.speech.endpoint.voice import VoiceState
@@ -72,11 +73,8 @@ class Stream:
             utterance is added to it (for measuring and training them); None: not kept.
     """
 
-    def __init__(
-        self, recognizer: "Recognizer", bias: Any, context: Any, endpointing: bool
-    ) -> None:
-        self._recognizer = recognizer
-        self._bias, self._context = bias, context
+    def __init__(self, recognizer: "Recognizer", personal: "Personal", endpointing: bool) -> None:
+        self._recognizer, self._personal = recognizer, personal
         self._endpointing = endpointing
         self._resampler: StreamResampler | None = None
         self._rate: int | None = None
@@ -206,7 +204,8 @@ class Stream:
         self._lead.clear()
         self._heard.clear()
         first = self._read - len(blocks)
-        search = self._recognizer.decoder.start(self._bias, first)
+        personal = self._personal
+        search = self._recognizer.decoder.start(personal.graph, first, personal.listed)
         self._live = Live(search, self._recognizer.model.transducer.init_state(1), first)
         return blocks
 

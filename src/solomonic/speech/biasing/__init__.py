@@ -11,6 +11,8 @@ from solomonic.speech.biasing.grammar import ClassGraph as ClassGraph
 from solomonic.speech.biasing.phrases import Dropped as Dropped
 from solomonic.speech.biasing.phrases import Phrase as Phrase
 from solomonic.speech.biasing.phrases import read_phrases as read_phrases
+from solomonic.speech.biasing.pointer import PointerBiasing as PointerBiasing
+from solomonic.speech.biasing.pointer import PointerConfig as PointerConfig
 from solomonic.speech.biasing.protocol import Bias as Bias
 from solomonic.speech.biasing.request import Biasing as Biasing
 from solomonic.speech.biasing.sampling import Sampled as Sampled

@@ -29,6 +29,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_se
 
 from solomonic.core import Config, ConfigError, ShapeError, VocabularyError, require
 from solomonic.layers import Linear, RMSNorm
+from solomonic.speech.biasing.pointer import PointerBiasing
 from solomonic.state import State, concatenate, field
 
 COMBINERS = ("add", "gate")
@@ -267,12 +268,13 @@ def guided_attention_loss(weights: Tensor, targets: Tensor) -> Tensor:
 
 
 def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
-    """Freeze all of `model` but its `ContextBiasing` modules; return their parameters.
+    """Freeze all of `model` but its attention to personal words; return its parameters.
 
     The recogniser then stays bit for bit what it was wherever no context is given.
     """
     model.requires_grad_(False)
-    modules = [part for part in model.modules() if isinstance(part, ContextBiasing)]
+    kinds = (ContextBiasing, PointerBiasing)
+    modules = [part for part in model.modules() if isinstance(part, kinds)]
     for part in modules:
         part.requires_grad_(True)
     return [parameter for part in modules for parameter in part.parameters()]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from solomonic.core import ConfigError, require
 from solomonic.speech.biasing.carriers import Carriers, read_carriers
@@ -19,12 +20,28 @@ from solomonic.speech.biasing.protocol import Bias
 from solomonic.speech.biasing.trie import PhraseGraph
 from solomonic.text.pieces import WordPieces
 
+if TYPE_CHECKING:
+    from solomonic.speech.biasing.attention import Context
+    from solomonic.speech.biasing.pointer import Listed
+
+
+class Personal(NamedTuple):
+    """A request's personal words, as what reads a stream takes them; None where there is nothing.
+
+    graph: for the search. context: for the attention of frames. listed: for that of the joint
+    network.
+    """
+
+    graph: Bias | None = None
+    context: "Context | None" = None
+    listed: "Listed | None" = None
+
 
 class Biasing:
     """Phrases, and classes that carriers open, compiled for one vocabulary.
 
     `Biasing(["siobhan nguyen", "kettle :2.5"], pieces=pieces).graph` goes to `Decoder.start`;
-    `.tokens` to `ContextBiasing.embed`. Both are empty when there is nothing to favour.
+    `.tokens` to the attention's `embed`. Both are empty when there is nothing to favour.
 
     Args:
         phrases: a file, or phrases with or without a weight ("kettle :2.5"); see `read_phrases`.
@@ -99,7 +116,7 @@ class Biasing:
 
     @property
     def tokens(self) -> list[list[int]]:
-        """The likeliest spelling of every phrase and entry, each once, for `ContextBiasing`."""
+        """The likeliest spelling of every phrase and entry, each once, for the attention."""
         entries = [*self.phrases, *(e for c in self.catalogues.values() for e in c.entries)]
         return [list(way) for way in dict.fromkeys(e.segmentations[0] for e in entries)]
 

@@ -108,7 +108,7 @@ class PhraseGraph:
     ) -> None:
         tree = grow(spellings, worths, len(starts))
         fail, keep = _links(tree)
-        self._tree, self._width = tree, tree.width
+        self.tree, self._width = tree, tree.width
         self._starts = np.asarray(starts, bool)
         self._branches = tree.branches()
         self._children = tree.children()
@@ -117,11 +117,11 @@ class PhraseGraph:
         self._potential: list[float] = tree.potential.tolist()
         self._close: list[float] = (keep - tree.potential).tolist()
         self._starts_list: list[bool] = self._starts.tolist()
-        self._rows, self._next = Rows(), Rows()
+        self._rows, self._next, self._open = Rows(), Rows(), Rows()
 
     def __len__(self) -> int:
         """How many states there are."""
-        return len(self._tree)
+        return len(self.tree)
 
     def step(self, state: int, token: int) -> tuple[int, float]:
         """The next state and the score to add, nats; its time does not grow with the list."""
@@ -148,6 +148,15 @@ class PhraseGraph:
             found = self._next.put(state, np.unique(np.concatenate(parts)))
         return found
 
+    def open(self, state: int) -> np.ndarray:
+        """int64: the nodes that begin or continue a phrase here, those of the longest match first;
+        several may have the same piece."""
+        found = self._open.get(state)
+        if found is None:
+            parts = [np.arange(*self._branches[node : node + 2]) for node in self._chain(state)]
+            found = self._open.put(state, np.concatenate(parts))
+        return found
+
     def scores(self, state: int) -> np.ndarray:
         """(V,) float64, read-only: `step`'s score for every piece; entry 0 (blank) is 0."""
         row = self._rows.get(state)
@@ -159,7 +168,7 @@ class PhraseGraph:
                 tokens = self._tokens(node)
                 low, high = self._branches[node : node + 2]
                 gain = np.where(self._starts[tokens], close, leave)
-                row[tokens] = self._tree.potential[low:high] + gain
+                row[tokens] = self.tree.potential[low:high] + gain
             row[0] = 0.0
             self._rows.put(state, row)
         return row
@@ -174,7 +183,7 @@ class PhraseGraph:
 
     def _tokens(self, node: int) -> np.ndarray:
         low, high = self._branches[node : node + 2] - 1
-        return self._tree.keys[low:high] - node * self._width
+        return self.tree.keys[low:high] - node * self._width
 
 
 def _links(tree: Tree) -> tuple[np.ndarray, np.ndarray]:

@@ -27,7 +27,7 @@ def start_from(net: Transducer, plain: Transducer) -> None:
     state = {}
     for name, value in plain.state_dict().items():
         part, _, rest = name.partition(".")
-        if part == "context":
+        if part in ("context", "pointer"):
             continue  # attention to personal words is trained afterwards, on what comes out
         statistics = rest in ("mean", "deviation")
         state[f"encoder.large.{rest}" if part == "encoder" and not statistics else name] = value

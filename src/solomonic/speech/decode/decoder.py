@@ -19,6 +19,7 @@ from solomonic.speech.decode.search import Search, Spoken
 from solomonic.speech.words import WORD_START, words_of
 
 if TYPE_CHECKING:
+    from solomonic.speech.biasing.pointer import Listed
     from solomonic.text.pieces import WordPieces
 
 _MOST_PATHS = 256  # looked at for an N-best list of different texts
@@ -49,14 +50,17 @@ class Decoder:
             )
         self._starts = [piece.startswith(WORD_START) for piece in pieces.pieces]
 
-    def start(self, bias: Bias | None = None, first_frame: int = 0) -> Search:
+    def start(
+        self, bias: Bias | None = None, first_frame: int = 0, listed: "Listed | None" = None
+    ) -> Search:
         """A search for one utterance of one stream.
 
         Args:
             bias: personal words; None: none.
             first_frame: number of the first frame in the stream, from which times are counted.
+            listed: phrases for the model's attention (`PointerBiasing.embed`); None: none.
         """
-        return Search(self.config, bias, self._starts, first_frame)
+        return Search(self.config, bias, self._starts, first_frame, listed)
 
     @torch.inference_mode()
     def advance(
@@ -92,14 +96,15 @@ class Decoder:
 
     def _frame(self, searches: list[Search], rows: list[np.ndarray]) -> None:
         """One frame of each search, in rounds: everything that is asked for is computed at once."""
-        running = [(steps := search.steps(), next(steps)) for search in searches]
+        running = [(s, steps := s.steps(), next(steps)) for s in searches]
         while running:
-            self._scorer.predict([prefix for _, asked in running for prefix in asked])
-            answers = self._scorer.log_probs(rows, [asked for _, asked in running])
+            self._scorer.predict([prefix for _, _, asked in running for prefix in asked])
+            answers = self._scorer.log_probs(rows, [asked for _, _, asked in running])
             still, still_rows = [], []
-            for (steps, _), answer, row in zip(running, answers, rows, strict=True):
+            for (search, steps, asked), answer, row in zip(running, answers, rows, strict=True):
                 try:
-                    still.append((steps, steps.send(answer)))
+                    heard = search.attended(answer, row, asked)
+                    still.append((search, steps, steps.send(heard)))
                     still_rows.append(row)
                 except StopIteration:
                     continue

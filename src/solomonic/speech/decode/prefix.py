@@ -4,11 +4,14 @@ Every prefix is one object as long as a hypothesis needs it, so that equal prefi
 prediction network is asked once for each.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from solomonic.speech.biasing.protocol import Bias
+
+if TYPE_CHECKING:
+    from solomonic.speech.biasing.pointer import Listed
 
 
 class Prefix:
@@ -22,14 +25,16 @@ class Prefix:
         context: what path merging compares: the last labels and the state of the bias.
         key: hash of all labels; equal for equal prefixes, also of two objects.
         bias_state, bias: state of the biasing automaton, and the sum that it paid (nats).
+        listed, query: where in the listed phrases the labels stand, and what the attention to them
+            asks for behind these labels, None until it is computed.
         label: (J,) the prediction network's vector, None until it is asked for.
         states, row: the prediction network's state after this prefix: a row of a batch of states.
         used: number of the frame in which a hypothesis last needed it.
     """
 
     __slots__ = (
-        "bias", "bias_state", "children", "context", "depth", "key", "label", "parent", "row",
-        "states", "token", "used", "words",
+        "bias", "bias_state", "children", "context", "depth", "key", "label", "listed", "parent",
+        "query", "row", "states", "token", "used", "words",
     )  # fmt: skip
 
     def __init__(self, parent: "Prefix | None", token: int, bias_state: int, bias: float) -> None:
@@ -40,6 +45,8 @@ class Prefix:
         self.context: tuple[int, ...] = ()
         self.children: dict[int, Prefix] = {}
         self.bias_state, self.bias = bias_state, bias
+        self.listed = 0
+        self.query: np.ndarray | None = None
         self.label: np.ndarray | None = None
         self.states: Any = None
         self.row = 0
@@ -69,10 +76,18 @@ class PrefixTree:
         bias: personal words, or None.
         starts: (V,) whether a label starts a word.
         label_context: how many labels path merging compares; 0: it is off.
+        listed: phrases that the model attends to, or None.
     """
 
-    def __init__(self, bias: Bias | None, starts: list[bool], label_context: int) -> None:
+    def __init__(
+        self,
+        bias: Bias | None,
+        starts: list[bool],
+        label_context: int,
+        listed: "Listed | None" = None,
+    ) -> None:
         self.bias, self.starts, self.label_context = bias, starts, label_context
+        self.listed = listed
         self.root = Prefix(None, 0, 0 if bias is None else bias.start, 0.0)
 
     def child(self, parent: Prefix, token: int) -> Prefix:
@@ -84,9 +99,11 @@ class PrefixTree:
             )  # fmt: skip
             found = Prefix(parent, token, state, parent.bias + paid)
             found.words = parent.words + (self.starts[token] or parent.parent is None)
+            if self.listed is not None:
+                found.listed = self.listed.step(parent.listed, token)
             if self.label_context:
-                labels = (*parent.context[:-1], token)[-self.label_context :]
-                found.context = (*labels, state)
+                labels = (*parent.context[:-2], token)[-self.label_context :]
+                found.context = (*labels, state, found.listed)
             parent.children[token] = found
         return found
 
@@ -109,7 +126,7 @@ class PrefixTree:
                 if child in marked or child.used >= before
             }
             if prefix.used < before:
-                prefix.label = prefix.states = None
+                prefix.label = prefix.states = prefix.query = None
         above = top.parent  # nothing will ever branch off there again
         while above is not None and above.children:
             above.children, above.label, above.states = {}, None, None

@@ -5,7 +5,8 @@ audio is cut. Silence adds nothing to it; it grows with the words of the utteran
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from solomonic.speech.decode.prefix import Prefix, PrefixTree
 from solomonic.speech.decode.record import Hyp, Node
 from solomonic.speech.decode.stability import Stability
 from solomonic.speech.words import Word
+
+if TYPE_CHECKING:
+    from solomonic.speech.biasing.pointer import Listed
 
 _SWEEP = 32  # frames
 _FORGET = 512  # emissions
@@ -48,11 +52,16 @@ class Search:
     """
 
     def __init__(
-        self, config: DecodeConfig, bias: Bias | None, starts: list[bool], first_frame: int
+        self,
+        config: DecodeConfig,
+        bias: Bias | None,
+        starts: list[bool],
+        first_frame: int,
+        listed: "Listed | None" = None,
     ) -> None:
-        self.config, self.bias = config, bias
+        self.config, self.bias, self.listed = config, bias, listed
         self.frame = self.first_frame = first_frame
-        self.tree = PrefixTree(bias, starts, config.label_context)
+        self.tree = PrefixTree(bias, starts, config.label_context, listed)
         root = self.tree.root
         self.hyps = [Hyp(root, 0.0, 0.0, Node(first_frame, 0, 0.0, ()))]
         self.greedy = root
@@ -91,6 +100,21 @@ class Search:
     def final(self, prefix: Prefix) -> float:
         """What biasing pays or takes back if the utterance ends here."""
         return 0.0 if self.bias is None else self.bias.final(prefix.bias_state)
+
+    def attended(
+        self, log_probs: np.ndarray, acoustic: np.ndarray, prefixes: Sequence[Prefix]
+    ) -> np.ndarray:
+        """Log-probabilities (n, V) of the next symbol with what the model's attention adds to the
+        listed phrases at the frame `acoustic` (J,); the prefixes have a label vector."""
+        if self.listed is None:
+            return log_probs
+        queries = []
+        for prefix in prefixes:
+            if prefix.query is None:
+                assert prefix.label is not None
+                prefix.query = self.listed.query(prefix.label)
+            queries.append(prefix.query)
+        return self.listed.add(log_probs, acoustic, queries, [prefix.listed for prefix in prefixes])
 
     def scored(self, log_probs: np.ndarray) -> np.ndarray:
         """Scores (n, V) of the next symbol: its log-probability, and the bonus of a label."""
