@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from solomonic.core import ConfigError, ShapeError, VocabularyError
+from solomonic.speech.biasing import Biasing
 from solomonic.speech.biasing.pointer import DEPTHS, PhraseTree, PointerBiasing, PointerConfig
+from solomonic.speech.biasing.protocol import Scaled
 from solomonic.speech.decode import DecodeConfig, DecodeResult
 from solomonic.speech.recognizer import Recognizer
 from speech_tiny import RATE, command, tiny_model
@@ -184,6 +186,25 @@ def test_an_empty_list_changes_nothing_and_another_does(recognizer: Recognizer) 
     words = ["kitchen music", "volume", "brother"]
     assert heard(recognizer, sound, bias=words, attention=False) == heard(plain, sound, bias=words)
     assert heard(recognizer, sound, bias=words)[1] != heard(plain, sound, bias=words)[1]
+
+
+def test_beside_attention_the_search_pays_a_part(recognizer: Recognizer) -> None:
+    words = ["kitchen music", "volume"]
+    pieces = recognizer.model.pieces
+    graph = Biasing(words, pieces=pieces).graph
+    assert graph is not None
+    scaled = Scaled(graph, 0.25)
+    state, expected = scaled.start, graph.start
+    for token in [*pieces.encode("kitchen music"), *pieces.encode("stop")]:
+        np.testing.assert_array_equal(scaled.scores(state), graph.scores(expected) / 4)
+        assert list(scaled.next_tokens(state)) == list(graph.next_tokens(expected))
+        (state, paid), (expected, whole) = scaled.step(state, token), graph.step(expected, token)
+        assert state == expected and paid == whole / 4
+        assert scaled.final(state) == graph.final(state) / 4
+    both, alone = (recognizer._personal(words, attention) for attention in (True, False))
+    assert both.listed is not None and isinstance(both.graph, Scaled)
+    assert both.graph.step(0, 5)[1] == graph.step(0, 5)[1] / 4
+    assert alone.listed is None and not isinstance(alone.graph, Scaled)
 
 
 @pytest.mark.parametrize("method", ["beam", "greedy"])

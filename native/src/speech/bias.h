@@ -25,6 +25,26 @@ class Bias {
   virtual void scores(int64_t state, double* row) = 0;
 };
 
+// Another's scores, times a factor.
+class ScaledBias final : public Bias {
+ public:
+  ScaledBias(Bias& bias, int width, double factor) : bias_(bias), width_(width), factor_(factor) {}
+  std::pair<int64_t, double> step(int64_t state, int token) override {
+    const auto found = bias_.step(state, token);
+    return {found.first, factor_ * found.second};
+  }
+  double final(int64_t state) override { return factor_ * bias_.final(state); }
+  void scores(int64_t state, double* row) override {
+    bias_.scores(state, row);
+    for (int v = 0; v < width_; v++) row[v] *= factor_;
+  }
+
+ private:
+  Bias& bias_;
+  int width_;
+  double factor_;
+};
+
 typedef std::vector<int> Spelling;
 
 // A prefix tree of spellings in flat arrays; nodes are numbered level by level, the root is 0.

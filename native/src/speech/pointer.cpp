@@ -50,6 +50,9 @@ std::unique_ptr<const PointerWeights> PointerWeights::read(const PackFile& file,
   w.embedding = file.integer("pointer.embedding_size", 1, 1 << 12);
   w.size = file.integer("pointer.size", 1, 1 << 12);
   w.eps = float(file.real("pointer.norm_eps"));
+  w.search_scale = file.real("pointer.search_scale");
+  require(w.search_scale >= 0 && w.search_scale <= 1,
+          file.name() + ": pointer.search_scale must lie between 0 and 1.");
   require(w.vocab == vocab && w.joint == joint,
           file.name() + " has an attention to phrases of other sizes than its model; make it "
                         "again.");

@@ -15,6 +15,7 @@ class PackFile;
 struct PointerWeights {
   int vocab = 0, joint = 0, embedding = 0, size = 0;
   float eps = 0;
+  double search_scale = 1;  // what is left of the search's weights beside it
   std::vector<float> pieces;            // (vocab, embedding)
   std::vector<float> input, recurrent;  // (embedding, 4 embedding)
   std::vector<float> bias;              // (4 embedding): of both

@@ -63,8 +63,12 @@ Stream::Stream(const Recognizer& recognizer, std::unique_ptr<PersonalWords> word
 // The words for the model's attention.
 void Stream::list() {
   listed_.reset();
-  if (attention_ && words_ && !words_->spellings().empty())
-    listed_ = std::make_unique<Listed>(*recognizer_.pointer(), words_->spellings());
+  quieter_.reset();
+  if (!attention_ || !words_ || words_->spellings().empty()) return;
+  const PointerWeights& weights = *recognizer_.pointer();
+  listed_ = std::make_unique<Listed>(weights, words_->spellings());
+  if (words_->bias())
+    quieter_ = std::make_unique<ScaledBias>(*words_->bias(), weights.vocab, weights.search_scale);
 }
 
 void Stream::reset(std::unique_ptr<PersonalWords> words) {
@@ -288,7 +292,8 @@ void Stream::begin() {
   reading_ = lead_count_;
   first_ = read_ - lead_count_;
   lead_count_ = heard_at_ = heard_count_ = 0;
-  search_.start(words_ ? words_->bias() : nullptr, int(first_), listed_.get());
+  Bias* const bias = quieter_ ? quieter_.get() : words_ ? words_->bias() : nullptr;
+  search_.start(bias, int(first_), listed_.get());
   encoder_.reset();
   std::fill(end_memory_.begin(), end_memory_.end(), 0.0f);
   silence_ = stable_ = 0;

@@ -81,7 +81,8 @@ class Stream {
   const double seconds_;    // of a block
   const double feature_rate_;  // samples a second behind the resampler
   std::unique_ptr<PersonalWords> words_;
-  std::unique_ptr<Listed> listed_;  // the same for the model's attention
+  std::unique_ptr<Listed> listed_;     // the same for the model's attention,
+  std::unique_ptr<ScaledBias> quieter_;  // beside which the search pays less
 
   double rate_ = 0;  // of the audio; 0: not known
   Resampler resampler_;

@@ -104,7 +104,8 @@ class Recognizer:
             bias: personal words: phrases, or a `Biasing` with weights and classes. None or empty:
                 plain recognition, bit for bit.
             attention: let the model's attention look at them as well as the search, where the
-                model has it.
+                model has it. The search then pays a part of their weights
+                (`PointerConfig.search_scale`): what is heard need not be paid twice.
             endpointing: cut the audio into utterances; False takes all of it as one.
 
         Raises:
@@ -210,8 +211,11 @@ class Recognizer:
             return Personal(bias.graph)
         with torch.inference_mode():
             context = None if net.context is None else net.context.embed(bias.tokens)
-            listed = None if net.pointer is None else net.pointer.embed(bias.tokens)
-        return Personal(bias.graph, context, listed)
+            personal = Personal(bias.graph, context)
+            if net.pointer is None:
+                return personal
+            scale = net.pointer.config.search_scale
+            return personal.attended(net.pointer.embed(bias.tokens), scale)
 
 
 @contextmanager

@@ -43,6 +43,34 @@ class Bias(Protocol):
         ...
 
 
+class Scaled:
+    """A `Bias` whose scores are `factor` times those of another."""
+
+    def __init__(self, bias: Bias, factor: float) -> None:
+        self._bias, self._factor = bias, factor
+        self._rows = Rows()
+
+    @property
+    def start(self) -> int:
+        return self._bias.start
+
+    def step(self, state: int, token: int) -> tuple[int, float]:
+        after, score = self._bias.step(state, token)
+        return after, self._factor * score
+
+    def final(self, state: int) -> float:
+        return self._factor * self._bias.final(state)
+
+    def next_tokens(self, state: int) -> Iterable[int]:
+        return self._bias.next_tokens(state)
+
+    def scores(self, state: int) -> np.ndarray:
+        row = self._rows.get(state)
+        if row is None:
+            row = self._rows.put(state, self._factor * self._bias.scores(state))
+        return row
+
+
 class Rows:
     """A bounded store of what `scores` and `next_tokens` answered, by state."""
 

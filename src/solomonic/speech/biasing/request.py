@@ -16,7 +16,7 @@ from solomonic.speech.biasing.phrases import (
     read_phrases,
     spell,
 )
-from solomonic.speech.biasing.protocol import Bias
+from solomonic.speech.biasing.protocol import Bias, Scaled
 from solomonic.speech.biasing.trie import PhraseGraph
 from solomonic.text.pieces import WordPieces
 
@@ -35,6 +35,13 @@ class Personal(NamedTuple):
     graph: Bias | None = None
     context: "Context | None" = None
     listed: "Listed | None" = None
+
+    def attended(self, listed: "Listed | None", search_scale: float) -> "Personal":
+        """The same where the joint network attends to the phrases too, and the search pays less."""
+        if listed is None:
+            return self
+        graph = None if self.graph is None else Scaled(self.graph, search_scale)
+        return self._replace(graph=graph, listed=listed)
 
 
 class Biasing:
