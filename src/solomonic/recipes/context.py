@@ -103,15 +103,16 @@ def build_context_task(
     banks = build_banks(sets, data, out / "data", features, run.copies, progress)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(run.train.seed)
-        net.context = _of_frames(run, net) if run.attention != "joint" else None
-        net.pointer = _of_joint(net) if run.attention != "frames" else None
+        net.context = of_frames(run, net) if run.attention != "joint" else None
+        net.pointer = of_joint(net) if run.attention != "frames" else None
     pool = [tuple(speech.pieces.encode(normalise(phrase))) for phrase in phrases]
     task = ContextTask(speech, banks.train, pool=pool, config=run.task)
     task.left_out = left_out | task.left_out
     return task, speech
 
 
-def _of_frames(run: ContextRun, net: "Transducer") -> "ContextBiasing":
+def of_frames(run: ContextRun, net: "Transducer") -> "ContextBiasing":
+    """An untrained attention of the frames of `net`."""
     from solomonic.speech.biasing.attention import ContextBiasing, ContextConfig
 
     config = ContextConfig(
@@ -127,7 +128,8 @@ def _of_frames(run: ContextRun, net: "Transducer") -> "ContextBiasing":
     return attention
 
 
-def _of_joint(net: "Transducer") -> "PointerBiasing":
+def of_joint(net: "Transducer") -> "PointerBiasing":
+    """An untrained attention of the joint network of `net`."""
     from solomonic.speech.biasing.pointer import PointerBiasing, PointerConfig
 
     sizes = {"vocab_size": net.config.vocab_size, "joint_size": net.config.joint_size}

@@ -274,33 +274,26 @@ class PointerBiasing(nn.Module):
         if not trees:
             return []
         sizes = [len(tree) for tree in trees]
-        first = np.cumsum([0, *sizes[:-1]])
-        depths = np.concatenate([tree.depths for tree in trees])
         device = self.depth.device
-        tokens = torch.from_numpy(np.concatenate([tree.pieces for tree in trees])).to(device)
-        # Node n of a tree is row first + n of the flat arrays; its root is the row of zeros.
-        above = [
+        # Nodes of all trees in a row, from 1 on; 0 is the root that they share.
+        starts = np.cumsum([0, *sizes[:-1]])
+        parents = np.concatenate([
             np.where(tree.parents > 0, start + tree.parents, 0)
-            for tree, start in zip(trees, first, strict=True)
-        ]
-        parents = torch.from_numpy(np.concatenate(above)).to(device)
+            for tree, start in zip(trees, starts, strict=True)
+        ])  # fmt: skip
+        depths = np.concatenate([tree.depths for tree in trees])
+        order = np.argsort(depths, kind="stable")
+        place = np.zeros(len(order) + 1, np.int64)  # of a node among those read so far
+        place[order + 1] = np.arange(1, len(order) + 1)
+        tokens = torch.from_numpy(np.concatenate([tree.pieces for tree in trees])).to(device)
         embedded = self.pieces(tokens)
-        order, levels = [], []
-        for depth in range(1, int(depths.max()) + 1):
-            nodes = torch.from_numpy(np.flatnonzero(depths == depth)).to(device)
-            order.append(nodes)
-            levels.append(len(nodes))
-        place = torch.zeros(len(depths) + 1, dtype=torch.int64, device=device)
-        place[torch.cat(order) + 1] = torch.arange(1, len(depths) + 1, device=device)
-        hidden = [embedded.new_zeros(1, self.config.embedding_size)]
-        memory = [hidden[0]]
-        for nodes in order:
-            before = place[parents[nodes]]
-            state = torch.cat(hidden)[before], torch.cat(memory)[before]
-            h, c = self.cell(embedded[nodes], state)
-            hidden.append(h)
-            memory.append(c)
-        states = torch.cat(hidden)[place[1:]]
+        hidden = memory = embedded.new_zeros(1, self.config.embedding_size)
+        for level in np.split(order, np.flatnonzero(np.diff(depths[order])) + 1):
+            above = torch.from_numpy(place[parents[level]]).to(device)
+            read = embedded[torch.from_numpy(level).to(device)]
+            now = self.cell(read, (hidden[above], memory[above]))
+            hidden, memory = (torch.cat(both) for both in zip((hidden, memory), now, strict=True))
+        states = hidden[torch.from_numpy(place[1:]).to(device)]
         keys = self.key(torch.cat((states, embedded), -1)) / math.sqrt(self.config.size)
         return list(keys.split(sizes))
 
