@@ -7,7 +7,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const std::string model = [] {
-    std::ifstream file(SLM_TEST_DATA "/speech.solo", std::ios::binary);
+    std::ifstream file(SLM_TEST_DATA "/attentive.solo", std::ios::binary);
     std::ostringstream all;
     all << file.rdbuf();
     return all.str();

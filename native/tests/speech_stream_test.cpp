@@ -21,14 +21,15 @@ typedef std::unique_ptr<slm_words, void (*)(slm_words*)> Words;
 
 constexpr int kRate = 16000;
 const std::string kModel = std::string(SLM_TEST_DATA) + "/speech.solo";
+const std::string kAttentive = std::string(SLM_TEST_DATA) + "/attentive.solo";
 
 void must(slm_status status) {
   if (status != SLM_OK) throw std::runtime_error(slm_error());
 }
 
-Model open_model(slm_open how = SLM_ARENA) {
+Model open_model(slm_open how = SLM_ARENA, const std::string& file = kModel) {
   slm_recognizer* made = nullptr;
-  must(slm_recognizer_open(kModel.c_str(), how, &made));
+  must(slm_recognizer_open(file.c_str(), how, &made));
   must(slm_recognizer_set(made, "decode.beam", 3));
   return Model(made, slm_recognizer_free);
 }
@@ -205,8 +206,13 @@ TEST(speech_streams_together_say_what_each_says_alone) {
 }
 
 TEST(speech_memory_is_taken_at_the_start) {
-  const Model model = open_model();
-  const Speech speech = stream_of(model);
+  const Model model = open_model(SLM_ARENA, kAttentive);
+  slm_words* made = nullptr;
+  must(slm_words_create(model.get(), &made));
+  const Words words(made, slm_words_free);
+  for (const char* phrase : {"kitchen lights", "brother", "play music"})
+    must(slm_words_add(made, nullptr, phrase, 0));
+  const Speech speech = stream_of(model, made);
   slm_speech* one = speech.get();
   std::vector<Samples> sounds;
   for (unsigned seed = 0; seed < 6; seed++) sounds.push_back(command(seed));
@@ -302,6 +308,34 @@ TEST(speech_personal_words) {
   const Model other = open_model();
   slm_speech* speech = nullptr;
   CHECK_REFUSED(slm_speech_create(other.get(), made, 1, &speech), "another recogniser");
+}
+
+TEST(speech_attention_hears_listed_words) {
+  const Model plain = open_model(), model = open_model(SLM_ARENA, kAttentive);
+  const auto listed = [](const Model& of) {
+    slm_words* made = nullptr;
+    must(slm_words_create(of.get(), &made));
+    Words words(made, slm_words_free);
+    must(slm_words_add(made, nullptr, "play", 0));
+    must(slm_words_add(made, "thing", "kitchen music", 0));
+    must(slm_words_carrier(made, "play @thing"));
+    return words;
+  };
+  const Words words = listed(model), others = listed(plain);
+  const std::string nothing = heard(stream_of(plain), command(1), {4000});
+  const std::string searched = heard(stream_of(plain, others.get()), command(1), {4000});
+  const std::string attended = heard(stream_of(model, words.get()), command(1), {4000});
+  CHECK(attended != searched && attended != nothing);
+  CHECK_EQUAL(heard(stream_of(model), command(1), {4000}), nothing);
+  CHECK_EQUAL(heard(stream_of(model, words.get()), command(1), {77}), attended);
+  const Speech again = stream_of(model, words.get());
+  heard(again, command(2), {4000});
+  must(slm_speech_reset(again.get(), words.get()));
+  CHECK_EQUAL(heard(again, command(1), {4000}), attended);
+  must(slm_speech_reset(again.get(), nullptr));
+  CHECK_EQUAL(heard(again, command(1), {4000}), nothing);
+  must(slm_recognizer_set(model.get(), "attention", 0));
+  CHECK_EQUAL(heard(stream_of(model, words.get()), command(1), {4000}), searched);
 }
 
 // The budget -----------------------------------------------------------------------------------
@@ -469,6 +503,7 @@ TEST(speech_of_16_bits_is_the_same) {
 TEST(speech_memory_may_run_out_anywhere) {
   const Samples sound = command(1);
   slm_recognizer* made = nullptr;
+  slm_words* words = nullptr;
   int failed = 0;
   for (int64_t after = 0;; after += 1 + after / 8) {
     bool felt;
@@ -476,8 +511,10 @@ TEST(speech_memory_may_run_out_anywhere) {
     slm_speech* speech = nullptr;
     {
       const alloc::Starved starved(after);
-      status = slm_recognizer_open(kModel.c_str(), SLM_ARENA, &made);
-      if (status == SLM_OK) status = slm_speech_create(made, nullptr, 1, &speech);
+      status = slm_recognizer_open(kAttentive.c_str(), SLM_ARENA, &made);
+      if (status == SLM_OK) status = slm_words_create(made, &words);
+      if (status == SLM_OK) status = slm_words_add(words, nullptr, "kitchen lights", 0);
+      if (status == SLM_OK) status = slm_speech_create(made, words, 1, &speech);
       if (status == SLM_OK)
         status = slm_speech_accept(speech, kRate, sound.data(), int64_t(sound.size()));
       if (status == SLM_OK) status = slm_speech_decode(1, &speech);
@@ -487,8 +524,10 @@ TEST(speech_memory_may_run_out_anywhere) {
     }
     CHECK(status == SLM_OK || (felt && status == SLM_OUT_OF_MEMORY));
     slm_speech_free(speech);
+    slm_words_free(words);
     slm_recognizer_free(made);
     made = nullptr;
+    words = nullptr;
     if (!felt) break;
     failed++;
   }
