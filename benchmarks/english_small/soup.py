@@ -19,9 +19,9 @@ def main() -> None:
     parser.add_argument("--end", type=Path, help="model whose end-pointers' head to take")
     given = parser.parse_args()
     model, other = load_speech_model(given.one), load_speech_model(given.other)
-    ours, theirs = model.transducer.state_dict(), other.transducer.state_dict()
+    ours, theirs = model.transducer.plain_state(), other.transducer.plain_state()
     mixed = {name: ours[name].lerp(theirs[name], given.share) for name in ours}
-    model.transducer.load_state_dict(mixed)
+    model.transducer.load_state_dict(mixed, strict=False)  # attention stays that of ONE
     if given.end is not None:
         model = dataclasses.replace(model, end=load_speech_model(given.end).end)
     save_speech_model(given.out, model)

@@ -16,6 +16,7 @@ from solomonic.lm.model import LanguageModel
 from solomonic.lm.pretrained import load_pretrained, save_pretrained
 from solomonic.recipes.compress import CompressRun, load_run, training_model
 from solomonic.recipes.compress_language import LanguageCompressRun
+from solomonic.speech.biasing import PointerBiasing, PointerConfig
 from solomonic.speech.device_file import read_device_model
 from solomonic.speech.model import Transducer
 from solomonic.speech.pretrained import load_speech_model, save_speech_model
@@ -60,6 +61,26 @@ def test_without_data_weights_are_rounded(cli: Cli, tiny: Path, tmp_path: Path) 
         assert np.array_equal(kept, matrix.dequantised())
         assert np.corrcoef(kept.ravel(), weight.ravel())[0, 1] > 0.98
     assert len(matrices(out)) > 5
+
+
+def test_attention_to_personal_words_is_kept_in_eight_bits(
+    cli: Cli, tones: Path, tmp_path: Path
+) -> None:
+    model = tiny_model()
+    sizes = {"vocab_size": model.pieces.size, "joint_size": 32, "embedding_size": 16, "size": 16}
+    pointer = PointerBiasing(PointerConfig.from_json(sizes))
+    model.transducer.pointer = pointer
+    save_speech_model(tmp_path / "model", model)
+    for name, more in (("a.solo", ()), ("b.solo", ("--data", tones, "--steps", 1))):
+        settings = ("--set", "copies=0", "--set", "frames_per_batch=800") if more else ()
+        done = cli("compress", tmp_path / "model", "-o", tmp_path / name, *more, *settings)
+        assert done.status == 0, done.err
+        assert not any("pointer" in matrix for matrix in matrices(tmp_path / name))
+        found = read_device_model(tmp_path / name).transducer.pointer
+        assert found is not None and found.config == pointer.config
+        for key, tensor in pointer.state_dict().items():
+            near = 0.01 * float(tensor.abs().max())
+            torch.testing.assert_close(found.state_dict()[key], tensor, rtol=0, atol=near)
 
 
 @pytest.fixture(scope="module")

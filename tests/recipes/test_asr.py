@@ -19,9 +19,11 @@ from solomonic.recipes.asr_data import (
     set_names,
     statistics,
 )
+from solomonic.speech.biasing import PointerBiasing, PointerConfig
 from solomonic.speech.data.manifest import Utterance
 from solomonic.speech.features import FeatureConfig
 from solomonic.speech.model import Transducer
+from solomonic.speech.pretrained import load_speech_model, save_speech_model
 from tone_speech import write_corpus
 
 RUNS = [asr.small(), asr.lstm(), asr.bmojo(), debug.speech()]
@@ -226,6 +228,14 @@ def test_a_run_goes_on_from_a_trained_model(tmp_path: Path) -> None:
     again = asr.build_task(start, data(manifest), tmp_path / "b", init=tmp_path / "model")
     assert again.task.pieces == first.task.pieces
     before, after = (one.task.model.transducer.state_dict() for one in (first, again))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    speech = load_speech_model(tmp_path / "model")
+    sizes = {"vocab_size": speech.pieces.size, "joint_size": 32}
+    speech.transducer.pointer = PointerBiasing(PointerConfig.from_json(sizes))
+    save_speech_model(tmp_path / "attends", speech)
+    again = asr.build_task(start, data(manifest), tmp_path / "d", init=tmp_path / "attends")
+    after = again.task.model.transducer.state_dict()
+    assert list(after) == list(before), "attention is trained afterwards, on what comes out"
     assert all(torch.equal(before[name], after[name]) for name in before)
     with pytest.raises(ConfigError, match="joint_size = 16 differs from 32 of the model in"):
         asr.build_task(

@@ -282,8 +282,7 @@ def _copy_trained(net: "Transducer", directory: Path) -> None:
                 f"{name} = {now.get(name)} differs from {value} of the model in {directory}; leave "
                 "it out or train from scratch."
             )
-    start.context = None  # attention to personal words is trained afterwards, on what comes out
-    net.load_state_dict(start.state_dict())
+    net.load_state_dict(start.plain_state())
 
 
 def _write(file: Path, text: str) -> None:

@@ -173,7 +173,7 @@ def training_model(model: "SpeechModel") -> "TrainingModel":
 
     with torch.random.fork_rng(devices=[]):
         net = Transducer(model.transducer.config)
-        net.load_state_dict(_without_context(model.transducer.state_dict()))
+        net.load_state_dict(model.transducer.plain_state())
         training = TrainingModel(net)
     with torch.no_grad():
         output = net.joint.weight
@@ -194,11 +194,12 @@ def finished(
     """
     from solomonic.compress.files import read_matrices
     from solomonic.compress.task import MATRICES
+    from solomonic.speech.model import ATTENTION
     from solomonic.speech.pretrained import load_speech_model
 
     trained = load_speech_model(folder)
-    trained.transducer.context = model.transducer.context
-    trained.transducer.pointer = model.transducer.pointer
+    for part in ATTENTION:
+        setattr(trained.transducer, part, getattr(model.transducer, part))
     small = dataclasses.replace(model, transducer=trained.transducer, weights="float32")
     return small, read_matrices(folder / MATRICES)
 
@@ -218,8 +219,9 @@ def at_once(
     from torch import nn
 
     from solomonic.compress.calibrate import compress_weights
+    from solomonic.speech.model import ATTENTION
 
-    leave = (*config.leave, "transducer.context.*", "transducer.pointer.*")
+    leave = (*config.leave, *(f"transducer.{part}.*" for part in ATTENTION))
     whole = nn.ModuleDict({"transducer": model.transducer})
     return compress_weights(whole, config.replace(leave=leave), moments, masks)
 
@@ -284,10 +286,6 @@ def load_run(out: Path, kind: type[_Run] = CompressRun) -> tuple[_Run, Path] | N
         raise CheckpointError(
             f"{file} is no record of a compression ({error}); remove it and give all settings."
         ) from error
-
-
-def _without_context(state: "Mapping[str, Tensor]") -> "dict[str, Tensor]":
-    return {name: tensor for name, tensor in state.items() if not name.startswith("context.")}
 
 
 def _write(file: Path, text: str) -> None:

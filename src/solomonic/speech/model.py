@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from solomonic.speech.biasing.pointer import PointerBiasing
 
 BLANK = 0
+ATTENTION = ("context", "pointer")
+"""Parts of a transducer that attend to personal words; trained after it, and on what comes out."""
 Heard = EncoderState | BranchingState
 
 
@@ -77,6 +79,10 @@ class Transducer(nn.Module):
         if context is not None and self.context is not None:
             hidden = self.context(hidden, context)
         return self.to_joint(hidden)
+
+    def plain_state(self) -> dict[str, Tensor]:
+        """`state_dict` without the attention to personal words."""
+        return {k: v for k, v in self.state_dict().items() if k.partition(".")[0] not in ATTENTION}
 
     def parameter_groups(self) -> dict[str, list[str]]:
         """Names of parameters by how they are optimised (see `core.protocols.Task`)."""

@@ -55,9 +55,8 @@ class NativeTransducer:
             raise ConfigError(f"weights = '{weights}' is unknown; use one of {', '.join(WEIGHTS)}.")
         try:
             net = self._core.speech_net.make(_settings(transducer.config), WEIGHTS.index(weights))
-            for name, tensor in transducer.state_dict().items():
-                if name.startswith(("context.", "pointer.")):
-                    continue  # attention to personal words stays with PyTorch
+            # Attention to personal words stays with PyTorch.
+            for name, tensor in transducer.plain_state().items():
                 values = tensor.detach().to("cpu", torch.float32).contiguous()
                 net.set(name, values.data_ptr(), values.numel())
             net.finish()

@@ -25,10 +25,8 @@ def start_from(net: Transducer, plain: Transducer) -> None:
                 "it out or train from scratch."
             )
     state = {}
-    for name, value in plain.state_dict().items():
+    for name, value in plain.plain_state().items():
         part, _, rest = name.partition(".")
-        if part in ("context", "pointer"):
-            continue  # attention to personal words is trained afterwards, on what comes out
         statistics = rest in ("mean", "deviation")
         state[f"encoder.large.{rest}" if part == "encoder" and not statistics else name] = value
     kept = ("encoder.small.", "encoder.up.", "encoder.arbitrator.")
