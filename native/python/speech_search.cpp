@@ -282,7 +282,7 @@ class FileListed {
         int(log_probs.shape(0)) != vocab_)
       throw nb::value_error("a vector of another size");
     std::vector<float> row(log_probs.data(), log_probs.data() + vocab_);
-    listed_->add(acoustic.data(), label.data(), state, row.data());
+    listed_->add(acoustic.data(), label.data(), state, nullptr, row.data());
     return array(row, {row.size()});
   }
 
@@ -291,6 +291,15 @@ class FileListed {
   std::unique_ptr<const slm::PointerWeights> weights_;
   std::unique_ptr<slm::Listed> listed_;
 };
+
+std::vector<int> next_tokens(slm::PersonalWords& words, int64_t state, int width) {
+  std::vector<char> open(size_t(width), 0);
+  words.bias()->next(state, open.data());
+  std::vector<int> out;
+  for (int v = 0; v < width; v++)
+    if (open[size_t(v)]) out.push_back(v);
+  return out;
+}
 
 Doubles bias_row(slm::PersonalWords& words, int64_t state, int width) {
   std::vector<double> row(size_t(width), 0.0);
@@ -353,7 +362,8 @@ void bind_words(nb::module_& module) {
       .def_prop_ro("phrases", phrases_of)
       .def("step", [](slm::PersonalWords& w, int64_t s, int token) { return w.bias()->step(s, token); })
       .def("final", [](slm::PersonalWords& w, int64_t s) { return w.bias()->final(s); })
-      .def("scores", bias_row);
+      .def("scores", bias_row)
+      .def("next_tokens", next_tokens);
   module.def("time_compiling", time_compiling);
 }
 

@@ -11,6 +11,7 @@ import torch
 from needs import needs_recognizer
 from solomonic.core import CheckpointError
 from solomonic.kernels import native as native_core
+from solomonic.speech.biasing import Biasing
 from solomonic.speech.biasing.pointer import PointerBiasing, PointerConfig
 from solomonic.speech.decode import DecodeConfig
 from solomonic.speech.device_file import read_device_model, write_device_model
@@ -115,13 +116,32 @@ def test_without_a_list_or_a_wish_for_it_nothing_is_different(path: Path, tmp_pa
     assert heard(ours, sound, bias=WORDS) == wanted
 
 
-def test_classes_are_attended_to_and_streams_have_lists_of_their_own(path: Path) -> None:
+@pytest.mark.parametrize("method", ["beam", "greedy"])
+def test_classes_are_heard_behind_their_carriers(method: str, path: Path) -> None:
+    """What nobody trained says these words, whatever it hears: behind them the class is open."""
+    decode = BEAM.replace(method=method)
+    ours = NativeRecognizer(path, decode)
+    model = read_device_model(path)
+    net = NativeTransducer.open(path, model.transducer)
+    theirs = Recognizer(dataclasses.replace(model, transducer=cast(Any, net)), decode)
+    sound = command(seed=1, after=0.6)
+    plain = heard(ours, sound).text
+    for entry in ("weather", "minutes"):
+        opened: Any = {"classes": {"thing": [entry]}, "carriers": ["(vv|m|mse) @thing"]}
+        found = heard(ours, sound, bias=PersonalWords(**opened)).text
+        assert found == heard(theirs, sound, bias=Biasing(**opened, pieces=model.pieces)).text
+        assert found != plain
+        closed: Any = {"classes": {"thing": [entry]}, "carriers": ["zebra @thing"]}
+        assert heard(ours, sound, bias=PersonalWords(**closed)).text == plain
+
+
+def test_streams_have_lists_of_their_own(path: Path) -> None:
     ours = NativeRecognizer(path)
     sounds = [command(seed=seed, before=0.2 * seed) for seed in (1, 2, 4)]
     classes = PersonalWords(classes={"thing": WORDS}, carriers=["zebra @thing"])
     lists: list[Any] = [classes, None, WORDS[:1]]
     alone = [heard(ours, sound, bias=words) for sound, words in zip(sounds, lists, strict=True)]
-    assert alone[0] != heard(ours, sounds[0]), "though no carrier opens the class"
+    assert alone[0] == heard(ours, sounds[0]), "no carrier opens the class"
     streams = [ours.create_stream(words) for words in lists]
     for stream, sound in zip(streams, sounds, strict=True):
         stream.accept_waveform(RATE, sound)

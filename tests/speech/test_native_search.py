@@ -332,6 +332,7 @@ def test_personal_words_are_paid_the_same_in_every_state(pieces: WordPieces) -> 
         state, other = theirs.start, 0
         for _ in range(120):
             assert np.array_equal(theirs.scores(state), ours.scores(other, pieces.size))
+            assert list(theirs.next_tokens(state)) == ours.next_tokens(other, pieces.size)
             assert theirs.final(state) == ours.final(other)
             if draw.random() < 0.5:  # a piece that goes on with a phrase, where there is one
                 token = draw.choice([*theirs.next_tokens(state)] or tokens)

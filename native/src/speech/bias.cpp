@@ -114,6 +114,14 @@ void PhraseGraph::scores(int64_t state, double* row) {
   row[0] = 0.0;
 }
 
+void PhraseGraph::next(int64_t state, char* open) {
+  for (int at = int(state);; at = fail_[size_t(at)]) {
+    for (int n = tree_.branches[size_t(at)]; n < tree_.branches[size_t(at) + 1]; n++)
+      open[tree_.token(n)] = 1;
+    if (!at) break;
+  }
+}
+
 // ClassGraph -----------------------------------------------------------------------------------
 
 ClassGraph::ClassGraph(
@@ -275,10 +283,8 @@ std::pair<int64_t, double> ClassGraph::step(int64_t state, int token) {
 
 double ClassGraph::final(int64_t state) { return close(state) - states_[size_t(state)].paid; }
 
-void ClassGraph::scores(int64_t state, double* row) {
-  const double leave = -states_[size_t(state)].paid, ends = close(state);
-  for (int v = 0; v < width_; v++) row[v] = starts_[size_t(v)] ? leave + ends : leave;
-  // The pieces that begin or continue an entry that is open here.
+// The pieces that begin or continue an entry that is open here.
+void ClassGraph::gather(int64_t state) {
   tokens_.clear();
   const auto below = [&](int c, int node) {
     const PhraseTree& tree = *trees_[size_t(c)];
@@ -290,8 +296,20 @@ void ClassGraph::scores(int64_t state, double* row) {
   const State at = states_[size_t(state)];
   for (int i = at.first; i < at.first + at.count; i++)
     if (threads_[size_t(i)].q != kWord) below(threads_[size_t(i)].c, threads_[size_t(i)].n);
+}
+
+void ClassGraph::scores(int64_t state, double* row) {
+  const double leave = -states_[size_t(state)].paid, ends = close(state);
+  for (int v = 0; v < width_; v++) row[v] = starts_[size_t(v)] ? leave + ends : leave;
+  gather(state);
   for (const int token : tokens_) row[token] = step(state, token).second;
   row[0] = 0.0;
+}
+
+void ClassGraph::next(int64_t state, char* open) {
+  close(state);
+  gather(state);
+  for (const int token : tokens_) open[token] = 1;
 }
 
 // BothGraphs -----------------------------------------------------------------------------------
@@ -313,6 +331,12 @@ void BothGraphs::scores(int64_t state, double* row) {
   phrases_->scores(state % states, row);
   classes_->scores(state / states, row_.data());
   for (size_t v = 0; v < row_.size(); v++) row[v] += row_[v];
+}
+
+void BothGraphs::next(int64_t state, char* open) {
+  const int64_t states = phrases_->size();
+  phrases_->next(state % states, open);
+  classes_->next(state / states, open);
 }
 
 }  // namespace slm

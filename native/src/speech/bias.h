@@ -23,6 +23,8 @@ class Bias {
   virtual double final(int64_t state) = 0;
   // `step`'s score for every piece, (V); that of the blank is 0.
   virtual void scores(int64_t state, double* row) = 0;
+  // Sets open[v] of the pieces (V) that begin or continue a phrase here; leaves the others alone.
+  virtual void next(int64_t state, char* open) = 0;
 };
 
 // Another's scores, times a factor.
@@ -38,6 +40,7 @@ class ScaledBias final : public Bias {
     bias_.scores(state, row);
     for (int v = 0; v < width_; v++) row[v] *= factor_;
   }
+  void next(int64_t state, char* open) override { bias_.next(state, open); }
 
  private:
   Bias& bias_;
@@ -73,6 +76,7 @@ class PhraseGraph final : public Bias {
   std::pair<int64_t, double> step(int64_t state, int token) override;
   double final(int64_t state) override { return close_[size_t(state)]; }
   void scores(int64_t state, double* row) override;
+  void next(int64_t state, char* open) override;
   int size() const { return tree_.size(); }
   const PhraseTree& tree() const { return tree_; }
   // The longest part that the pieces of `state` end in and some phrase begins with.
@@ -106,6 +110,7 @@ class ClassGraph final : public Bias {
   std::pair<int64_t, double> step(int64_t state, int token) override;
   double final(int64_t state) override;
   void scores(int64_t state, double* row) override;
+  void next(int64_t state, char* open) override;
   int size() const { return int(states_.size()); }
 
  private:
@@ -125,6 +130,7 @@ class ClassGraph final : public Bias {
   static constexpr size_t kMostMoves = 100000;
 
   double close(int64_t state);  // fills nodes_
+  void gather(int64_t state);   // after `close`: fills tokens_ with what is open
   int64_t number(std::vector<Thread>& threads);
   int factor_at(int q, int c) const;
   int letter(int node, int token) const;
@@ -158,6 +164,7 @@ class BothGraphs final : public Bias {
   std::pair<int64_t, double> step(int64_t state, int token) override;
   double final(int64_t state) override;
   void scores(int64_t state, double* row) override;
+  void next(int64_t state, char* open) override;
 
  private:
   std::unique_ptr<PhraseGraph> phrases_;

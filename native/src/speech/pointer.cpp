@@ -160,22 +160,28 @@ void Listed::query(const float* vector, const std::vector<float>& norm,
   times(normal_.data(), joint, 1, joint, weight.data(), size, size, query_.data(), more);
 }
 
-void Listed::add(const float* acoustic, const float* label, int64_t state, float* log_probs) {
+void Listed::add(const float* acoustic, const float* label, int64_t state, const char* allowed,
+                 float* log_probs) {
   const PhraseTree& tree = graph_.tree();
   const int nodes = tree.size() - 1, vocab = weights_.vocab;
   query(acoustic, weights_.acoustic_norm, weights_.acoustic_query, false);
   query(label, weights_.label_norm, weights_.label_query, true);
+  bool heard = false;
   for (int at = int(state);; at = graph_.fail(at)) {  // the children of all that the labels end in
     const int first = tree.branches[size_t(at)], count = tree.branches[size_t(at) + 1] - first;
     if (count > 0) {
       times(query_.data(), weights_.size, 1, weights_.size, keys_.data() + first - 1, nodes, count,
             scores_.data(), false);
-      for (int i = 0; i < count; i++)
-        log_probs[tree.token(first + i)] +=
-            softplus(scores_[size_t(i)] + constants_[size_t(first - 1 + i)]);
+      for (int i = 0; i < count; i++) {
+        const int token = tree.token(first + i);
+        if (allowed && !allowed[token]) continue;
+        log_probs[token] += softplus(scores_[size_t(i)] + constants_[size_t(first - 1 + i)]);
+        heard = true;
+      }
     }
     if (!at) break;
   }
+  if (!heard) return;
   const float total = kernels().train->log_sum(log_probs, vocab);
   for (int v = 0; v < vocab; v++) log_probs[v] -= total;
 }

@@ -39,9 +39,11 @@ class Listed {
   // The state after one more label; the first is 0.
   int64_t step(int64_t state, int token) { return graph_.step(state, token).first; }
   // Adds what is heard of the phrases to the log-probabilities (vocab) after one prefix, at the
-  // frame `acoustic` (joint) and the label vector (joint), and normalises them again. Nothing is
+  // frame `acoustic` (joint) and the label vector (joint), and normalises them again. Null, or of
+  // each piece (vocab) whether it may be heard; where none goes on nothing changes. Nothing is
   // allocated.
-  void add(const float* acoustic, const float* label, int64_t state, float* log_probs);
+  void add(const float* acoustic, const float* label, int64_t state, const char* allowed,
+           float* log_probs);
   size_t bytes() const;
 
  private:

@@ -122,6 +122,7 @@ void Search::start(Bias* bias, int first_frame, Listed* listed) {
   spoken_node_ = spoken_stable_ = -1;
   bias_ = bias;
   listed_ = listed;
+  if (listed_) allowed_.resize(size_t(vocab_));
   if (bias_) actions_.resize(log_probs_.size());
   frame_ = first_frame_ = first_frame;
   beam_ = config_.beam;
@@ -293,15 +294,26 @@ void Search::read(const Hyps& ways, const float* acoustic) {
   const int n = int(ways.size());
   tree_.labels(prefixes_.data(), n, stamp_, labels_.data());
   decoder_.model.log_probs(acoustic, labels_.data(), n, log_probs_.data());
-  for (int row = 0; listed_ && row < n; row++)
-    listed_->add(acoustic, labels_[size_t(row)], tree_[ways[size_t(row)].prefix].listed,
-                 &log_probs_[size_t(row) * size_t(vocab_)]);
+  if (listed_) attend(ways, acoustic);
   if (config_.label_bonus != 0) {
     const float bonus = float(config_.label_bonus);
     for (int row = 0; row < n; row++)
       for (int v = 1; v < vocab_; v++) log_probs_[size_t(row) * size_t(vocab_) + size_t(v)] += bonus;
   }
   if (bias_) bias_rows(ways);
+}
+
+// What the model's attention hears of the listed phrases; entries of a class behind their carriers.
+void Search::attend(const Hyps& ways, const float* acoustic) {
+  for (size_t row = 0; row < ways.size(); row++) {
+    const Prefix& prefix = tree_[ways[row].prefix];
+    if (bias_) {
+      std::fill(allowed_.begin(), allowed_.end(), char(0));
+      bias_->next(prefix.bias_state, allowed_.data());
+    }
+    listed_->add(acoustic, labels_[row], prefix.listed, bias_ ? allowed_.data() : nullptr,
+                 &log_probs_[row * size_t(vocab_)]);
+  }
 }
 
 void Search::bias_rows(const Hyps& ways) {

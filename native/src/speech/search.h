@@ -142,6 +142,7 @@ class Search {
   void replace(Hyp& hyp, const Alternative* paths, int count);
 
   void read(const Hyps& ways, const float* acoustic);
+  void attend(const Hyps& ways, const float* acoustic);
   void bias_rows(const Hyps& ways);
   int best_action(int row) const;
   void greedy_frame(const float* acoustic);
@@ -168,6 +169,7 @@ class Search {
   int vocab_;
   Bias* bias_ = nullptr;
   Listed* listed_ = nullptr;
+  std::vector<char> allowed_;  // pieces that may be heard, of one hypothesis
   Record record_;
   PrefixTree tree_;
   int beam_, frame_ = 0, first_frame_ = 0;

@@ -147,21 +147,29 @@ class Listed:
         acoustic: np.ndarray,
         queries: Sequence[np.ndarray],
         states: Sequence[int],
+        allowed: Sequence[np.ndarray | None] | None = None,
     ) -> np.ndarray:
-        """Log-probabilities (n, V) of the next symbol with the phrases heard; normalised.
+        """Log-probabilities (n, V) of the next symbol with the phrases heard; rows where none goes
+        on stay bit for bit.
 
         Args:
             acoustic: the frame (J,).
             queries, states: of each row's prefix.
+            allowed: for each row which pieces may be heard (V,) bool, where not all.
         """
         found = log_probs.copy()
         frame = self._acoustic @ _normalised(acoustic, self._eps)
-        for row, query, state in zip(found, queries, states, strict=True):
+        for index, (row, query, state) in enumerate(zip(found, queries, states, strict=True)):
             nodes = self.tree.open(state)
+            only = allowed[index] if allowed is not None else None
+            if only is not None:
+                nodes = nodes[only[self.tree.pieces[nodes]]]
+            if not len(nodes):
+                continue
             scores = self._keys[nodes] @ (frame + query) + self._constants[nodes]
             np.add.at(row, self.tree.pieces[nodes], np.logaddexp(scores, 0.0))
-        found -= found.max(axis=1, keepdims=True)
-        found -= np.log(np.exp(found).sum(axis=1, keepdims=True))
+            row -= row.max()
+            row -= np.log(np.exp(row).sum())
         return found
 
 

@@ -71,6 +71,7 @@ class Search:
         self._forget_at = _FORGET
         self._size = len(starts)
         self._rows: dict[int, np.ndarray] = {}
+        self._open: dict[int, np.ndarray] = {}
 
     def steps(self) -> Steps:
         """Decode the next frame; see `beam`."""
@@ -105,7 +106,8 @@ class Search:
         self, log_probs: np.ndarray, acoustic: np.ndarray, prefixes: Sequence[Prefix]
     ) -> np.ndarray:
         """Log-probabilities (n, V) of the next symbol with what the model's attention adds to the
-        listed phrases at the frame `acoustic` (J,); the prefixes have a label vector."""
+        listed phrases at the frame `acoustic` (J,); the prefixes have a label vector. Entries of a
+        class are heard where the search would pay them: behind their carriers."""
         if self.listed is None:
             return log_probs
         queries = []
@@ -114,7 +116,21 @@ class Search:
                 assert prefix.label is not None
                 prefix.query = self.listed.query(prefix.label)
             queries.append(prefix.query)
-        return self.listed.add(log_probs, acoustic, queries, [prefix.listed for prefix in prefixes])
+        states = [prefix.listed for prefix in prefixes]
+        allowed = [self._allowed(prefix.bias_state) for prefix in prefixes]
+        return self.listed.add(log_probs, acoustic, queries, states, allowed)
+
+    def _allowed(self, state: int) -> np.ndarray | None:
+        """(V,) bool: the pieces that begin or continue a phrase of the search here."""
+        if self.bias is None:
+            return None
+        found = self._open.get(state)
+        if found is None:
+            if len(self._open) >= 256:
+                self._open.clear()
+            found = self._open[state] = np.zeros(self._size, bool)
+            found[np.asarray(self.bias.next_tokens(state), np.int64)] = True
+        return found
 
     def scored(self, log_probs: np.ndarray) -> np.ndarray:
         """Scores (n, V) of the next symbol: its log-probability, and the bonus of a label."""
