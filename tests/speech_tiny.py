@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from solomonic.speech.biasing.pointer import PointerBiasing, PointerConfig
 from solomonic.speech.config import TransducerConfig
 from solomonic.speech.features import features
 from solomonic.speech.model import Transducer
@@ -112,3 +113,16 @@ def command(rate: int = RATE, seed: int = 0, before: float = 0.4, after: float =
     """Speech of 1.2 s between two stretches of quiet noise."""
     parts = (silence(before, 1e-3, rate, seed), speech(1.2, rate, seed))
     return np.concatenate((*parts, silence(after, 1e-3, rate, seed + 1)))
+
+
+def attentive(seed: int = 1) -> SpeechModel:
+    """The tiny recogniser with an attention of which nothing is zero."""
+    model = tiny_model()
+    torch.manual_seed(seed)
+    config = PointerConfig(vocab_size=model.pieces.size, joint_size=32, embedding_size=12, size=20)
+    pointer = PointerBiasing(config)
+    for parameter in pointer.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    torch.nn.init.constant_(pointer.depth, 3.0)
+    model.transducer.pointer = pointer.requires_grad_(False)
+    return model

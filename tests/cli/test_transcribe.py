@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from needs import needs_recognizer
 from solomonic.speech.decode import DecodeConfig
+from solomonic.speech.device_file import write_device_model
 from solomonic.speech.lattice import best_path, decode_message, from_kaldi, from_slf, load_openfst
 from solomonic.speech.recognizer import Recognizer
 from solomonic.speech.result import Result
-from speech_tiny import RATE, command, save_tiny, silence
+from speech_tiny import RATE, attentive, command, save_tiny, silence
 
 from .conftest import Done
 
@@ -459,3 +461,17 @@ def test_what_is_not_installed_is_named(
     assert (done.status, done.out) == (2, "")
     assert done.err.startswith("error: speech needs soxr, which cannot be loaded (")
     assert done.err.endswith("install it with `pip install 'solomonic[speech]'`.\n")
+
+
+@needs_recognizer
+def test_attention_is_named_and_can_be_left_out(cli: Cli, audio: Path, tmp_path: Path) -> None:
+    model, bias = tmp_path / "model.solo", tmp_path / "names.txt"
+    write_device_model(model, attentive(), bits=32)
+    bias.write_text("kitchen music\nvolume\nbrother\nweather today\n", "utf-8")
+    base = ("transcribe", "--model", model, "--bias", bias, "--format", "json", audio / "one.wav")
+    both, search = cli(*base).record, cli(*base, "--no-attention").record
+    assert both["engine"]["personal_words"] == "search and attention"
+    assert search["engine"]["personal_words"] == "search"
+    assert both["text"] != search["text"]
+    assert "personal_words" not in cli("transcribe", *base[1:3], *base[5:]).record["engine"]
+    assert "by search and attention" in cli(*base, "--verbose").err

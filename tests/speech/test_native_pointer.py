@@ -18,28 +18,14 @@ from solomonic.speech.device_file import read_device_model, write_device_model
 from solomonic.speech.events import Final
 from solomonic.speech.native import NativeTransducer
 from solomonic.speech.native_recognizer import NativeRecognizer, PersonalWords
-from solomonic.speech.pretrained import SpeechModel
 from solomonic.speech.recognizer import Recognizer
 from solomonic.speech.result import Result
-from speech_tiny import RATE, command, tiny_model
+from speech_tiny import RATE, attentive, command, tiny_model
 
 pytestmark = needs_recognizer
 CORE = native_core.load()
 WORDS = ["kitchen music", "volume", "brother", "weather today"]
 BEAM = DecodeConfig(beam=3)
-
-
-def attentive(seed: int = 1) -> SpeechModel:
-    """The tiny recogniser with an attention of which nothing is zero."""
-    model = tiny_model()
-    torch.manual_seed(seed)
-    config = PointerConfig(vocab_size=model.pieces.size, joint_size=32, embedding_size=12, size=20)
-    pointer = PointerBiasing(config)
-    for parameter in pointer.parameters():
-        torch.nn.init.normal_(parameter, std=0.5)
-    torch.nn.init.constant_(pointer.depth, 3.0)
-    model.transducer.pointer = pointer.requires_grad_(False)
-    return model
 
 
 @pytest.fixture(scope="module")

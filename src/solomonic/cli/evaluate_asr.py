@@ -33,6 +33,7 @@ def asr(
         bool, typer.Option("--greedy", help="Score greedy search beside the beam.")
     ] = False,
     beam: speech.Beam = None,
+    no_attention: speech.NoAttention = False,
     no_endpoint: speech.NoEndpoint = False,
     tail: Annotated[
         float, typer.Option(help="Seconds of silence behind each recording, for end-pointers.")
@@ -53,10 +54,11 @@ def asr(
     from solomonic.evals.asr_report import save_report
 
     _check_out(out)
-    config = AsrConfig(greedy=greedy, endpointing=not no_endpoint, tail=tail)
+    config = AsrConfig(
+        greedy=greedy, attention=not no_attention, endpointing=not no_endpoint, tail=tail
+    )
     recognizer = speech.open_recognizer(model, device, beam=beam)
-    words = speech.personal(recognizer, bias, classes, carrier)
-    engine = speech.about(recognizer, model)
+    words, engine = speech.prepared(recognizer, model, bias, classes, carrier, not no_attention)
     if verbose:
         speech.tell(engine)
     report = evaluate(

@@ -39,6 +39,7 @@ def listen(
     bias: speech.BiasFile = None,
     classes: speech.Classes = None,
     carrier: speech.Carriers = None,
+    no_attention: speech.NoAttention = False,
     greedy: speech.Greedy = False,
     beam: speech.Beam = None,
     device: Device = "auto",
@@ -53,8 +54,8 @@ def listen(
     if stdin and microphone is not None:
         raise ConfigError("--stdin and --microphone exclude each other; give one of them.")
     recognizer = speech.open_any(model, device, greedy=greedy, beam=beam)
-    words, engine = speech.prepared(recognizer, model, bias, classes, carrier)
-    stream = recognizer.create_stream(words)
+    words, engine = speech.prepared(recognizer, model, bias, classes, carrier, not no_attention)
+    stream = recognizer.create_stream(words, attention=not no_attention)
     source = speech.raw_input(encoding) if stdin else _microphone(rate, microphone)
     if verbose:
         speech.tell(engine)

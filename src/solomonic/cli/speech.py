@@ -47,6 +47,9 @@ Beam = Annotated[int | None, typer.Option(help="Hypotheses kept in the search.")
 NoEndpoint = Annotated[
     bool, typer.Option("--no-endpoint", help="Take each recording as one utterance.")
 ]
+NoAttention = Annotated[
+    bool, typer.Option("--no-attention", help="Personal words by the search alone.")
+]
 Encoding = Annotated[str, typer.Option(help="Of raw audio on standard input: s16le or f32le.")]
 Verbose = Annotated[
     bool, typer.Option("--verbose", help="Name the model, device and kernels on stderr.")
@@ -213,8 +216,12 @@ def prepared(
     bias: Path | None,
     classes: list[str] | None,
     carriers: list[str] | None,
+    attention: bool = True,
 ) -> tuple[Any, dict[str, Any]]:
     """Personal words as this recogniser takes them (None: there are none), and what runs.
+
+    Args:
+        attention: whether the model's attention will look at them, where it has one.
 
     Raises:
         DataError, ConfigError: as `personal`.
@@ -222,8 +229,17 @@ def prepared(
     from solomonic.speech.recognizer import Recognizer
 
     if isinstance(recognizer, Recognizer):
-        return personal(recognizer, bias, classes, carriers), about(recognizer, model)
-    return personal_native(bias, classes, carriers), about_native(recognizer, model)
+        words: Any = personal(recognizer, bias, classes, carriers)
+        net, engine = recognizer.model.transducer, about(recognizer, model)
+        attends = net.pointer is not None or net.context is not None
+        listed = words is not None and bool(words.tokens)
+    else:
+        words, engine = personal_native(bias, classes, carriers), about_native(recognizer, model)
+        attends = bool(recognizer.describe()["attention"])
+        listed = words is not None and any((words.phrases, *words.classes.values()))
+    if listed:
+        engine["personal_words"] = "search and attention" if attends and attention else "search"
+    return words, engine
 
 
 def about_native(recognizer: NativeRecognizer, model: Path | None) -> dict[str, Any]:
@@ -283,6 +299,7 @@ def tell(engine: dict[str, Any]) -> None:
     console.say(
         f"{engine['model']}: {engine['parameters']:,} parameters, {engine['weights']} weights, on "
         f"{engine['device']}; {engine['search']}; end-pointing by {engine['end_pointer']}"
+        + (f"; personal words by {words}" if (words := engine.get("personal_words")) else "")
     )
     for sentence in engine["kernels"]:
         console.say(f"  {sentence}")

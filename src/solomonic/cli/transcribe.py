@@ -49,6 +49,7 @@ def transcribe(
     out: Annotated[
         Path | None, typer.Option(help="Folder for a file a recording, instead of stdout.")
     ] = None,
+    no_attention: speech.NoAttention = False,
     no_endpoint: speech.NoEndpoint = False,
     greedy: speech.Greedy = False,
     beam: speech.Beam = None,
@@ -66,7 +67,7 @@ def transcribe(
     """
     _check(audio, form, lattice_format, out)
     recognizer = speech.open_any(model, device, greedy=greedy, beam=beam, nbest=nbest)
-    words, engine = speech.prepared(recognizer, model, bias, classes, carrier)
+    words, engine = speech.prepared(recognizer, model, bias, classes, carrier, not no_attention)
     if verbose:
         speech.tell(engine)
     if out is not None:
@@ -74,7 +75,8 @@ def transcribe(
     failed = False
     for path in audio:
         try:
-            result = _recognise(recognizer, path, words, (rate, encoding), not no_endpoint)
+            how = {"attention": not no_attention, "endpointing": not no_endpoint}
+            result = _recognise(recognizer, path, words, (rate, encoding), how)
             several = len(audio) > 1 and out is None
             shown = Shown(path, result, recognizer, several, nbest)
             written = shown.as_format(form, lattice_format, engine)
@@ -195,12 +197,12 @@ def _recognise(
     path: Path,
     words: Any,
     raw: tuple[int, str],
-    endpointing: bool,
+    how: dict[str, bool],
 ) -> Result:
     if path != STDIN:
-        return recognizer.transcribe(path, bias=words, endpointing=endpointing)
+        return recognizer.transcribe(path, bias=words, **how)
     rate, encoding = raw
-    stream = recognizer.create_stream(words, endpointing=endpointing)
+    stream = recognizer.create_stream(words, **how)
     for samples in speech.raw_input(encoding):
         stream.accept_waveform(rate, samples)
         stream.events()

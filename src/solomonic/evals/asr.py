@@ -48,6 +48,7 @@ class AsrConfig(Config):
     Attributes:
         greedy: decode once more greedily and score that too.
         lattices: oracle error rate, density and bytes of lattices.
+        attention: let the model's attention look at the phrases, where it has one.
         endpointing: cut recordings into utterances; False takes each as one, and gives no
             latency.
         tail: seconds of digital silence put behind each recording, for end-pointers to fire in.
@@ -56,6 +57,7 @@ class AsrConfig(Config):
 
     greedy: bool = False
     lattices: bool = True
+    attention: bool = True
     endpointing: bool = True
     tail: float = 0.0
     samples: int = 1000
@@ -220,7 +222,9 @@ class _Run:
     def _stream(
         self, recognizer: Recognizer, pieces: list[tuple[int, np.ndarray]], bias: Bias | None
     ) -> tuple[list[Event], Result]:
-        stream = recognizer.create_stream(bias, endpointing=self.config.endpointing)
+        stream = recognizer.create_stream(
+            bias, attention=self.config.attention, endpointing=self.config.endpointing
+        )
         events: list[Event] = []
         for rate, samples in pieces:
             stream.accept_waveform(rate, samples)

@@ -157,6 +157,7 @@ class NativeRecognizer:
         sample_rate: int = RATE,
         *,
         bias: Sequence[str | Phrase] | PersonalWords | None = None,
+        attention: bool = True,
         endpointing: bool = True,
     ) -> Result:
         """A whole recording: a file that soundfile reads, or samples (n,) in [-1, 1].
@@ -164,7 +165,7 @@ class NativeRecognizer:
         Raises:
             DataError: the file is no audio, is empty, or holds samples that are not finite.
         """
-        stream = self.create_stream(bias, endpointing=endpointing)
+        stream = self.create_stream(bias, attention=attention, endpointing=endpointing)
         blocks = audio_blocks(audio) if isinstance(audio, str | Path) else [(sample_rate, audio)]
         for rate, samples in blocks:
             stream.accept_waveform(rate, samples)

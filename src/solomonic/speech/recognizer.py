@@ -119,6 +119,7 @@ class Recognizer:
         sample_rate: int = RATE,
         *,
         bias: Sequence[str] | Biasing | None = None,
+        attention: bool = True,
         endpointing: bool = True,
     ) -> Result:
         """A whole recording: a file that soundfile reads, or samples (n,) in [-1, 1].
@@ -126,7 +127,7 @@ class Recognizer:
         Raises:
             DataError: the file is no audio, is empty, or holds samples that are not finite.
         """
-        stream = self.create_stream(bias, endpointing=endpointing)
+        stream = self.create_stream(bias, attention=attention, endpointing=endpointing)
         if isinstance(audio, str | Path):
             for rate, samples in audio_blocks(audio):
                 stream.accept_waveform(rate, samples)
