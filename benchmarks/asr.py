@@ -32,8 +32,9 @@ from solomonic.speech.audio import RATE, read_audio
 from solomonic.speech.data.manifest import Utterance, read_manifest, write_manifest
 from solomonic.speech.decode import DecodeConfig
 from solomonic.speech.features import FeatureStream, features
+from solomonic.speech.places import SHIPPED
 from solomonic.speech.pretrained import load_speech_model
-from solomonic.speech.recognizer import SHIPPED, Recognizer
+from solomonic.speech.recognizer import Recognizer
 
 WORK = ROOT / "build" / "bench" / "asr"
 SHARED = ROOT.parent / "shared" / "data"

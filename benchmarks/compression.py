@@ -41,8 +41,8 @@ from solomonic.speech.data.bank import build
 from solomonic.speech.data.manifest import Utterance, drop_unclear, read_manifest
 from solomonic.speech.device_file import read_device_model, write_device_model
 from solomonic.speech.native_recognizer import NativeRecognizer
+from solomonic.speech.places import SHIPPED
 from solomonic.speech.pretrained import SpeechModel, load_speech_model
-from solomonic.speech.recognizer import SHIPPED
 from solomonic.text.spoken import is_spoken, normalise
 
 WORK = ROOT / "build" / "bench" / "compression"

@@ -30,8 +30,8 @@ from solomonic.speech.data.manifest import read_manifest
 from solomonic.speech.device_file import write_device_model
 from solomonic.speech.events import Partial
 from solomonic.speech.native_recognizer import NativeRecognizer
+from solomonic.speech.places import SHIPPED
 from solomonic.speech.pretrained import load_speech_model
-from solomonic.speech.recognizer import SHIPPED
 
 WORK = ROOT / "build" / "bench" / "recogniser"
 SHARED = ROOT.parent / "shared" / "data"

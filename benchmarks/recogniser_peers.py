@@ -41,8 +41,8 @@ from solomonic.speech.device_file import write_device_model
 from solomonic.speech.features import features
 from solomonic.speech.model import Transducer
 from solomonic.speech.native_recognizer import NativeRecognizer
+from solomonic.speech.places import SHIPPED
 from solomonic.speech.pretrained import SpeechModel, load_speech_model
-from solomonic.speech.recognizer import SHIPPED
 
 WORK = ROOT / "build" / "bench" / "recogniser_peers"
 RESULTS = Path(__file__).parent / "results"

@@ -17,8 +17,7 @@ from typing import Any
 from solomonic.speech.data.manifest import Utterance, read_manifest
 from solomonic.speech.lattice import LatticeMessage, encode_message, limit_for
 from solomonic.speech.native_recognizer import NativeRecognizer, PersonalWords
-from solomonic.speech.pretrained import device_file_of
-from solomonic.speech.recognizer import SHIPPED
+from solomonic.speech.places import SHIPPED, device_file_of
 from solomonic.speech.result import Result
 from solomonic.text.spoken import normalise
 

@@ -39,8 +39,8 @@ from solomonic.evals.report import markdown_table, save_report
 from solomonic.speech.audio import RATE
 from solomonic.speech.device_file import write_device_model
 from solomonic.speech.native_recognizer import NativeRecognizer
+from solomonic.speech.places import SHIPPED
 from solomonic.speech.pretrained import load_speech_model
-from solomonic.speech.recognizer import SHIPPED
 
 WORK = ROOT / "build" / "bench" / "serve_load"
 NETWORK = ROOT / "build" / "bench" / "recogniser_peers"

@@ -122,8 +122,8 @@ def real_parts(folder: Path) -> dict[str, Any]:
     from solomonic.serve.rescore import Reranker
     from solomonic.speech.device_file import write_device_model
     from solomonic.speech.native_recognizer import NativeRecognizer
-    from solomonic.speech.pretrained import device_file_of, load_speech_model
-    from solomonic.speech.recognizer import SHIPPED
+    from solomonic.speech.places import SHIPPED, device_file_of
+    from solomonic.speech.pretrained import load_speech_model
 
     path = device_file_of(SHIPPED)
     if path is None:

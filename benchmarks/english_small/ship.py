@@ -17,8 +17,8 @@ from solomonic.speech.data.synthesis import Voice, speak
 from solomonic.speech.decode import DecodeConfig
 from solomonic.speech.device_file import write_device_model
 from solomonic.speech.endpoint.pauses import make_paused
-from solomonic.speech.pretrained import DEVICE_FILE, load_speech_model
-from solomonic.speech.recognizer import SHIPPED
+from solomonic.speech.places import DEVICE_FILE, SHIPPED
+from solomonic.speech.pretrained import load_speech_model
 
 SEARCH = DecodeConfig(label_bonus=0.3)
 """Chosen on the held-out recordings; 0.5 is better in silence and puts words into a hiss."""

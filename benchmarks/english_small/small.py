@@ -16,8 +16,8 @@ import torch
 from solomonic.compress.config import CompressConfig
 from solomonic.recipes.compress import STARTS, CompressRun, build_task, finished, training_model
 from solomonic.speech.device_file import write_device_model
+from solomonic.speech.places import SHIPPED
 from solomonic.speech.pretrained import load_speech_model
-from solomonic.speech.recognizer import SHIPPED
 from solomonic.train import train as run_training
 from train import LONGEST, STAGES, banks_of
 

@@ -20,8 +20,8 @@ from solomonic.recipes.compress import training_model
 from solomonic.speech.config import TransducerConfig
 from solomonic.speech.distill import DistillConfig, DistilledTransducerTask
 from solomonic.speech.model import Transducer
+from solomonic.speech.places import SHIPPED
 from solomonic.speech.pretrained import load_speech_model
-from solomonic.speech.recognizer import SHIPPED
 from solomonic.speech.task import SpeechTaskConfig, TrainingModel
 from solomonic.train import train as run_training
 from train import LONGEST, STAGES, banks_of, schedule_of

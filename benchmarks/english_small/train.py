@@ -31,8 +31,8 @@ from solomonic.speech.data.bank import FeatureBank, build_bank
 from solomonic.speech.data.online import OnlineConfig
 from solomonic.speech.features import features
 from solomonic.speech.model import Transducer
+from solomonic.speech.places import SHIPPED
 from solomonic.speech.pretrained import load_speech_model
-from solomonic.speech.recognizer import SHIPPED
 from solomonic.speech.task import SpeechTaskConfig, TrainingModel, TransducerTask
 from solomonic.train import TrainConfig, list_checkpoints, train
 

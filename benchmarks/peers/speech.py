@@ -59,8 +59,9 @@ def solomonic(model: str | None, method: str = "beam") -> Recognise:
         import torch
 
         from solomonic.speech.decode import DecodeConfig
+        from solomonic.speech.places import SHIPPED
         from solomonic.speech.pretrained import load_speech_model
-        from solomonic.speech.recognizer import SHIPPED, Recognizer
+        from solomonic.speech.recognizer import Recognizer
 
         torch.set_num_threads(1)
         loaded = load_speech_model(model or SHIPPED)

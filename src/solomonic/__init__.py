@@ -5,10 +5,10 @@ neither torch nor Transformers. What it does do is to see to it that Transformer
 `model_type = "bmojo"`, whichever of the two is imported first (see `_hooks.py`).
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from solomonic import _hooks
+from solomonic.core.lazy import names_of
 
 if TYPE_CHECKING:
     from solomonic.core.errors import SolomonicError as SolomonicError
@@ -27,22 +27,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "BMojoConfig": "solomonic.lm.hf",
-    "BMojoForCausalLM": "solomonic.lm.hf",
-    "ModelConfig": "solomonic.layers.config",
-    "LanguageModel": "solomonic.lm.model",
-    "load_pretrained": "solomonic.lm.pretrained",
-    "save_pretrained": "solomonic.lm.pretrained",
-    "GenerateConfig": "solomonic.lm.generate",
-    "generate": "solomonic.lm.generate",
-    "ByteTokenizer": "solomonic.text.tokenizer",
-    "BpeTokenizer": "solomonic.text.tokenizer",
-    "load_tokenizer": "solomonic.text.tokenizer",
-    "Recognizer": "solomonic.speech.recognizer",
-    "SolomonicError": "solomonic.core.errors",
-}
-
 __all__ = [
     "BMojoConfig",
     "BMojoForCausalLM",
@@ -60,18 +44,18 @@ __all__ = [
     "__version__",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'solomonic' has no attribute '{name}'")
-    value = getattr(import_module(home), name)
-    globals()[name] = value  # the next use does not come here
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
-
+__getattr__, __dir__ = names_of(
+    __name__,
+    {
+        "core.errors": "SolomonicError",
+        "layers.config": "ModelConfig",
+        "lm.generate": "GenerateConfig generate",
+        "lm.hf": "BMojoConfig BMojoForCausalLM",
+        "lm.model": "LanguageModel",
+        "lm.pretrained": "load_pretrained save_pretrained",
+        "speech.recognizer": "Recognizer",
+        "text.tokenizer": "BpeTokenizer ByteTokenizer load_tokenizer",
+    },
+)
 
 _hooks.install()

@@ -12,11 +12,11 @@ import pytest
 import soundfile
 
 from solomonic.core import ConfigError, DataError
-from solomonic.evals.asr import AsrConfig, chain, choose, evaluate
+from solomonic.evals.asr import AsrConfig, choose, evaluate
 from solomonic.evals.asr_report import Decoded, page, save_report, summarise
 from solomonic.speech.data.manifest import Utterance, write_manifest
 from solomonic.speech.decode import DecodeConfig
-from solomonic.speech.lattice import best_path, oracle
+from solomonic.speech.lattice import best_path, chain, oracle
 from solomonic.speech.recognizer import Recognizer
 from speech_tiny import RATE, command, silence, speech, tiny_model
 

@@ -25,8 +25,9 @@ from solomonic.speech.native import (
     native_model,
     require_core,
 )
-from solomonic.speech.pretrained import DEVICE_FILE, SpeechModel, load_speech_model
-from solomonic.speech.recognizer import SHIPPED, Recognizer
+from solomonic.speech.places import DEVICE_FILE, SHIPPED
+from solomonic.speech.pretrained import SpeechModel, load_speech_model
+from solomonic.speech.recognizer import Recognizer
 from solomonic.state import concatenate, gather
 from speech_tiny import command, tiny_model
 

@@ -36,8 +36,9 @@ from solomonic.speech.files import audio_blocks
 from solomonic.speech.lattice import LatticeMessage, decode_message, encode_message, limit_for
 from solomonic.speech.native import NativeFeatures, NativeTransducer
 from solomonic.speech.native_recognizer import NativeRecognizer, PersonalWords
+from solomonic.speech.places import SHIPPED
 from solomonic.speech.pretrained import load_speech_model
-from solomonic.speech.recognizer import SHIPPED, Recognizer
+from solomonic.speech.recognizer import Recognizer
 from solomonic.speech.result import Result
 from speech_tiny import RATE, command, silence, speech
 

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from solomonic.cli.main import main
-from solomonic.speech import recognizer
+from solomonic.speech import places, recognizer
 from solomonic.speech.data.manifest import Utterance, write_manifest
 from speech_tiny import RATE, command, save_tiny
 
@@ -21,7 +21,8 @@ PARTS = ("speech-data", "end-pointing", "personal-words", "lattices", "transduce
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the page's files are."""
-    monkeypatch.setattr(recognizer, "SHIPPED", save_tiny(tmp_path / "model"))
+    for module in (places, recognizer):
+        monkeypatch.setattr(module, "SHIPPED", save_tiny(tmp_path / "model"))
     monkeypatch.chdir(tmp_path)
     soundfile.write("command.wav", command(seed=1), RATE)
     Path("corpus").mkdir()

@@ -35,7 +35,8 @@ def hear(out: Path, story: Console) -> dict[str, Any]:
         )
         return {"missing": missing}
     from solomonic.speech.audio import read_audio
-    from solomonic.speech.recognizer import SHIPPED, Recognizer
+    from solomonic.speech.places import SHIPPED
+    from solomonic.speech.recognizer import Recognizer
 
     recognizer = Recognizer.from_pretrained()
     folder = SHIPPED / "samples"

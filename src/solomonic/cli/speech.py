@@ -79,8 +79,9 @@ def open_recognizer(
     """
     _check_installed()
     from solomonic.speech.decode import DecodeConfig
+    from solomonic.speech.places import SHIPPED
     from solomonic.speech.pretrained import load_speech_model
-    from solomonic.speech.recognizer import SHIPPED, Recognizer
+    from solomonic.speech.recognizer import Recognizer
 
     if model is not None and model.is_file():
         raise ConfigError(
@@ -113,8 +114,7 @@ def open_any(
     """
     _check_installed()
     from solomonic.kernels import native
-    from solomonic.speech.pretrained import device_file_of
-    from solomonic.speech.recognizer import SHIPPED
+    from solomonic.speech.places import SHIPPED, device_file_of
 
     file = device_file_of(model or SHIPPED)
     elsewhere = device not in ("auto", "cpu")
@@ -226,17 +226,18 @@ def prepared(
     Raises:
         DataError, ConfigError: as `personal`.
     """
-    from solomonic.speech.recognizer import Recognizer
+    from solomonic.speech.native_recognizer import NativeRecognizer
 
-    if isinstance(recognizer, Recognizer):
-        words: Any = personal(recognizer, bias, classes, carriers)
-        net, engine = recognizer.model.transducer, about(recognizer, model)
-        attends = net.pointer is not None or net.context is not None
-        listed = words is not None and bool(words.tokens)
-    else:
-        words, engine = personal_native(bias, classes, carriers), about_native(recognizer, model)
+    if isinstance(recognizer, NativeRecognizer):
+        words: Any = personal_native(bias, classes, carriers)
+        engine = about_native(recognizer, model)
         attends = bool(recognizer.describe()["attention"])
         listed = words is not None and any((words.phrases, *words.classes.values()))
+    else:
+        words, engine = personal(recognizer, bias, classes, carriers), about(recognizer, model)
+        net = recognizer.model.transducer
+        attends = net.pointer is not None or net.context is not None
+        listed = words is not None and bool(words.tokens)
     if listed:
         engine["personal_words"] = "search and attention" if attends and attention else "search"
     return words, engine

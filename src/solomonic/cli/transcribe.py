@@ -138,8 +138,7 @@ class Shown:
         """Of the whole recording; one empty arc where nothing was said."""
         import numpy as np
 
-        from solomonic.evals.asr import chain
-        from solomonic.speech.lattice import Lattice
+        from solomonic.speech.lattice import Lattice, chain
 
         parts = self.result.utterances or (self.result,)
         found = [part.lattice for part in parts if part.lattice is not None]

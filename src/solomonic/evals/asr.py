@@ -25,10 +25,8 @@ from solomonic.speech.data.manifest import Utterance, read_manifest
 from solomonic.speech.events import Event, Final, Partial, SpeculativeEnd
 from solomonic.speech.files import audio_blocks
 from solomonic.speech.lattice import (
-    Arc,
-    Lattice,
     LatticeMessage,
-    build_lattice,
+    chain,
     encode_message,
     limit_for,
     oracle,
@@ -143,36 +141,6 @@ def choose(utterances: Sequence[Utterance], limit: int | None) -> list[Utterance
         places = np.linspace(0, len(rows) - 1, min(limit, len(rows))).round().astype(int)
         kept += [rows[place] for place in places]
     return [utterances[index] for index in sorted(kept)]
-
-
-def chain(lattices: Sequence[Lattice]) -> Lattice:
-    """Word lattices of one recording's utterances, end to end, as one.
-
-    Raises:
-        DataError: they are not in the order of time.
-    """
-    if len(lattices) == 1:
-        return lattices[0]
-    frames: list[int] = []
-    arcs: list[Arc] = []
-    for number, lattice in enumerate(lattices):
-        first = len(frames)
-        if number:
-            arcs.append(Arc(first - 1, first, "", 0.0, 0.0))
-        spans = lattice.arc_spans().tolist()
-        for arc in range(lattice.arcs):
-            arcs.append(
-                Arc(
-                    first + int(lattice.sources[arc]),
-                    first + int(lattice.targets[arc]),
-                    lattice.symbols[lattice.labels[arc]],
-                    float(lattice.acoustic[arc]),
-                    float(lattice.bias[arc]),
-                    (spans[arc][0], spans[arc][1]),
-                )
-            )
-        frames += lattice.frames.tolist()
-    return build_lattice(frames, arcs, len(frames) - 1, frame_seconds=lattices[0].frame_seconds)
 
 
 class _Run:

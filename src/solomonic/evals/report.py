@@ -7,10 +7,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from solomonic.evals.recall import RecallResult
 from solomonic.train.atomic import write_files
+
+if TYPE_CHECKING:
+    from solomonic.evals.recall import RecallResult
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -27,14 +29,14 @@ class Summary:
     parameters: int
 
 
-def x_of(result: RecallResult, by: str) -> int:
+def x_of(result: "RecallResult", by: str) -> int:
     """Where a result stands on the axis 'pairs' (of its task) or 'slots' (of the base model)."""
     if by == "slots":
         return result.config.slots or 0
     return int(getattr(result.config.generator, by, 0))
 
 
-def summarise(results: Iterable[RecallResult], by: str = "pairs") -> list[Summary]:
+def summarise(results: Iterable["RecallResult"], by: str = "pairs") -> list[Summary]:
     """One summary a (label, x), labels in order of appearance, x growing."""
     groups: dict[tuple[str, int], list[RecallResult]] = {}
     labels: list[str] = []

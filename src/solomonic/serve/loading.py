@@ -21,10 +21,8 @@ def load_asr(path: str | Path | None = None, *, threads: int = 1) -> "NativeReco
         ConfigError: there is no native core here.
     """
     from solomonic.kernels import native
-    from solomonic.speech.device_file import write_device_model
     from solomonic.speech.native_recognizer import NativeRecognizer
-    from solomonic.speech.pretrained import device_file_of, load_speech_model
-    from solomonic.speech.recognizer import SHIPPED
+    from solomonic.speech.places import SHIPPED, device_file_of
 
     if (why := native.why_not()) is not None:
         raise ConfigError(
@@ -35,6 +33,9 @@ def load_asr(path: str | Path | None = None, *, threads: int = 1) -> "NativeReco
     found = device_file_of(place)
     if found is not None:
         return NativeRecognizer(found, threads=threads)
+    from solomonic.speech.device_file import write_device_model  # reads it with PyTorch
+    from solomonic.speech.pretrained import load_speech_model
+
     model = load_speech_model(place)
     with tempfile.TemporaryDirectory(prefix="solomonic-") as folder:
         file = Path(folder) / f"{place.resolve().name}.solo"

@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 from solomonic.serve.config import ServeConfig
 from solomonic.serve.limits import Limits
 from solomonic.serve.metrics import Metrics
-from solomonic.speech.pretrained import DEVICE_FILE
+from solomonic.speech.places import DEVICE_FILE
 
 if TYPE_CHECKING:
     from solomonic.serve.auth import Keys

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from solomonic.core import CheckpointError, ConfigError
 from solomonic.speech.config import TransducerConfig
+from solomonic.speech.places import CONFIG_FILE, device_file_of
 from solomonic.train import write_files
 
 if TYPE_CHECKING:
@@ -33,9 +34,7 @@ if TYPE_CHECKING:
 MODEL_TYPE = "solomonic-transducer"
 VERSION = 1
 WEIGHTS = ("float32", "int8")
-DEVICE_FILE = "model.solo"
-"""Its name in the folder of a model that is stored as one (`solomonic.speech.device_file`)."""
-_CONFIG, _TENSORS, _PIECES, _CARD = "config.json", "model.safetensors", "pieces.model", "README.md"
+_TENSORS, _PIECES, _CARD = "model.safetensors", "pieces.model", "README.md"
 _SCALE = ".scale"
 _LEVELS = 127
 
@@ -114,7 +113,7 @@ def write_speech_model(
         "sha256": {name: _digest(folder / name) for name in (_TENSORS, _PIECES)},
     }
     record["fingerprint"] = fingerprint(record)
-    (folder / _CONFIG).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+    (folder / CONFIG_FILE).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
     if card is not None:
         (folder / _CARD).write_text(card, "utf-8")
 
@@ -163,7 +162,9 @@ def load_speech_model(directory: str | Path, device: str | torch.device = "cpu")
                 end = EndHead(EndHeadConfig.from_json(record["end"]))
             decode = _search(record.get("decode"))
     except (ConfigError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{folder / _CONFIG} describes no possible model: {error}") from error
+        raise CheckpointError(
+            f"{folder / CONFIG_FILE} describes no possible model: {error}"
+        ) from error
     if pieces.size != transducer.config.vocab_size:
         raise CheckpointError(
             f"{folder / _PIECES} has {pieces.size} pieces and the model "
@@ -174,15 +175,6 @@ def load_speech_model(directory: str | Path, device: str | torch.device = "cpu")
     for part in model.parts().values():
         part.to(device).eval().requires_grad_(False)
     return model
-
-
-def device_file_of(path: str | Path) -> Path | None:
-    """`path` if it is a file, or the device file of the folder `path`; None where it has none."""
-    path = Path(path)
-    if path.is_file():
-        return path
-    inside = path / DEVICE_FILE
-    return inside if inside.is_file() and not (path / _CONFIG).is_file() else None
 
 
 def fingerprint(record: Mapping[str, Any]) -> str:
@@ -215,8 +207,8 @@ def _fill(folder: Path, model: SpeechModel, stored: dict[str, Tensor]) -> None:
         found = tuple(stored[name].shape) if name in stored else "absent"
         if wanted != found:
             raise CheckpointError(
-                f"{folder / _TENSORS} does not fit {_CONFIG}: '{name}' is {found} and should be "
-                f"{wanted}; copy both files from the same model."
+                f"{folder / _TENSORS} does not fit {CONFIG_FILE}: '{name}' is {found} and should "
+                f"be {wanted}; copy both files from the same model."
             )
     with torch.no_grad():
         for name, tensor in expected.items():
@@ -245,10 +237,10 @@ def _tensors(model: SpeechModel) -> dict[str, Tensor]:
 
 
 def _read_config(folder: Path) -> Mapping[str, Any]:
-    file = folder / _CONFIG
+    file = folder / CONFIG_FILE
     if not file.is_file():
         raise CheckpointError(
-            f"{folder} holds no {_CONFIG}, so there is no speech model; give the --out of "
+            f"{folder} holds no {CONFIG_FILE}, so there is no speech model; give the --out of "
             "`solomonic train asr` or another saved model."
         )
     try:

@@ -27,13 +27,11 @@ from solomonic.speech.features import FeatureConfig
 from solomonic.speech.files import audio_blocks
 from solomonic.speech.lattice import word_lattice
 from solomonic.speech.model import Heard
+from solomonic.speech.places import SHIPPED
 from solomonic.speech.pretrained import SpeechModel, load_speech_model
 from solomonic.speech.result import Alternative, Result
 from solomonic.speech.stream import Stream
 from solomonic.state import concatenate, gather
-
-SHIPPED = Path(__file__).resolve().parent / "models" / "english-small"
-"""The model that comes with the package."""
 
 
 class Recognizer:

@@ -26,7 +26,7 @@ from websockets.exceptions import ConnectionClosed
 from solomonic.kernels import native
 from solomonic.serve.store import open_store
 from solomonic.speech.audio import RATE, read_audio
-from solomonic.speech.recognizer import SHIPPED
+from solomonic.speech.places import SHIPPED
 
 KILLS = max(1, int(os.environ.get("SOLOMONIC_KILLS", "3")) // 3)
 USERS, PIECE = 20, RATE // 10

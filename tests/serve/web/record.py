@@ -20,8 +20,8 @@ from solomonic.speech.device_file import write_device_model
 from solomonic.speech.events import Event, Final, SpeculativeEnd
 from solomonic.speech.lattice import Lattice, arc_posteriors, best_path, n_best
 from solomonic.speech.native_recognizer import NativeRecognizer
+from solomonic.speech.places import SHIPPED
 from solomonic.speech.pretrained import load_speech_model
-from solomonic.speech.recognizer import SHIPPED
 
 HERE = Path(__file__).resolve().parent
 SESSION = [(1, 0.0), (5, 0.4), (2, 0.0)]  # sample, noise as a share of the speech's level

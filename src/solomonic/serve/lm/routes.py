@@ -1,18 +1,17 @@
 """/v1/models, /v1/completions, /v1/chat/completions as OpenAI's clients know them; /v1/memory_map.
 
-`model` and every other name is only ever compared with those that were loaded at the start.
+`model` and every other name is only ever compared with those that were loaded at the start. What
+needs PyTorch is imported where a language model is there: a server of speech alone never loads it.
 """
 
 import asyncio
 from contextlib import ExitStack
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import JSONResponse, Response
 
 from solomonic.core import ConfigError
-from solomonic.lm.memory_map import MemoryMap, memory_map
-from solomonic.lm.native import NativeModel
 from solomonic.serve.auth import Client, require_client
 from solomonic.serve.errors import HttpError
 from solomonic.serve.lm.answers import (
@@ -24,8 +23,6 @@ from solomonic.serve.lm.answers import (
     Model,
     Models,
 )
-from solomonic.serve.lm.engine import LmEngine
-from solomonic.serve.lm.jobs import Job, chat, completion
 from solomonic.serve.lm.schemas import (
     ChatRequest,
     CompletionRequest,
@@ -35,6 +32,11 @@ from solomonic.serve.lm.schemas import (
 from solomonic.serve.lm.stream import EventStream, Gone, unless_gone
 from solomonic.serve.openapi import BODY, REFUSALS, errors
 from solomonic.serve.services import Services, services_of
+
+if TYPE_CHECKING:
+    from solomonic.lm.memory_map import MemoryMap
+    from solomonic.serve.lm.engine import LmEngine
+    from solomonic.serve.lm.jobs import Job
 
 router = APIRouter(prefix="/v1", tags=["language models"])
 Asking = Annotated[Client, Depends(require_client)]
@@ -52,6 +54,8 @@ async def startup(services: Services) -> None:
     """Start the engine of the language model, where there is one."""
     if services.lm is None:
         return
+    from solomonic.serve.lm.engine import LmEngine
+
     engine = services.engine = LmEngine(services.lm, services.config, services.metrics)
     services.drains.append(engine.drain)
     services.closers.append(engine.close)
@@ -88,6 +92,8 @@ async def completions(body: CompletionRequest, request: Request, client: Asking)
             "log-probabilities of a prompt are not given here; leave out echo or logprobs.",
             param="logprobs",
         )  # fmt: skip
+    from solomonic.serve.lm.jobs import completion
+
     several = isinstance(body.prompt, list) and not isinstance(body.prompt[0], int)
     prompts = len(body.prompt) if several else 1
     return await _run(
@@ -108,6 +114,8 @@ async def completions(body: CompletionRequest, request: Request, client: Asking)
 async def chat_completions(body: ChatRequest, request: Request, client: Asking) -> Response:
     """What the assistant says next in a conversation."""
     engine = _engine(request, body.model)
+    from solomonic.serve.lm.jobs import chat
+
     return await _run(
         request, client, body, 1, lambda config: chat(engine, body, config, client.name)
     )
@@ -134,6 +142,9 @@ async def show_memory(body: MemoryMapRequest, request: Request, client: Asking) 
         return MemoryMapAnswer(
             model=lm.name, tokens=pieces, window=window, layers=[], memory_hits=hits
         )
+    from solomonic.lm.memory_map import memory_map
+    from solomonic.lm.native import NativeModel
+
     reader = lm.reader.twin() if isinstance(lm.reader, NativeModel) else lm.reader
     with services.limits.slot("memory maps", client.name, 2):
         try:
@@ -170,7 +181,7 @@ async def _run(
             return Response(status_code=499)  # nobody reads it; the log tells
 
 
-def _engine(request: Request, model: str | None) -> LmEngine:
+def _engine(request: Request, model: str | None) -> "LmEngine":
     """The engine of the model named.
 
     Raises:
@@ -195,7 +206,7 @@ def _model(name: str, kind: Any, created: int) -> Model:
     return Model(id=name, object="model", created=created, owned_by="solomonic", kind=kind)
 
 
-def _map_of(name: str, found: MemoryMap, hits: list[MemoryHit]) -> MemoryMapAnswer:
+def _map_of(name: str, found: "MemoryMap", hits: list[MemoryHit]) -> MemoryMapAnswer:
     layers = []
     for layer in found.layers:
         since, until = layer.lifetimes()

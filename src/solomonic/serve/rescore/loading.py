@@ -50,8 +50,8 @@ def load_internal(asr: str | Path | None = None) -> InternalLM:
         ConfigError: the packages that speech needs are not installed.
     """
     try:
+        from solomonic.speech.places import SHIPPED
         from solomonic.speech.pretrained import load_speech_model
-        from solomonic.speech.recognizer import SHIPPED
     except ImportError as error:
         raise ConfigError(
             f"internal_scale needs the recogniser, and {error.name} cannot be loaded; install it "

@@ -3,6 +3,7 @@
 from solomonic.speech.lattice.build import Arc as Arc
 from solomonic.speech.lattice.build import build_lattice as build_lattice
 from solomonic.speech.lattice.build import take_arcs as take_arcs
+from solomonic.speech.lattice.chain import chain as chain
 from solomonic.speech.lattice.draw import draw_lattice as draw_lattice
 from solomonic.speech.lattice.draw import save_lattice_svg as save_lattice_svg
 from solomonic.speech.lattice.exchange import symbol_table as symbol_table
