@@ -31,7 +31,23 @@ void times(const float* a, int64_t lda, int m, int k, const float* b, int64_t ld
   kernels().product_small(p);
 }
 
-float sigmoid(float x) { return 1.0f / (1.0f + std::exp(-x)); }
+// An LSTM's step of e units: gates (4 e) of input, forget, new and output as torch has them, which
+// are used up. Sigmoids all of them: tanh(x) = 2 sigmoid(2 x) - 1.
+void step_cell(float* gates, const float* before, size_t e, float* memory, float* hidden) {
+  const auto sigmoids = [](float* x, size_t count) {
+    kernels().exp_n(x, int(count), x);
+    for (size_t k = 0; k < count; k++) x[k] = 1.0f / (1.0f + x[k]);
+  };
+  for (size_t k = 0; k < 4 * e; k++) gates[k] *= k / e == 2 ? -2.0f : -1.0f;
+  sigmoids(gates, 4 * e);
+  const float *in = gates, *forget = in + e, *fresh = forget + e, *out = fresh + e;
+  for (size_t k = 0; k < e; k++) {
+    memory[k] = forget[k] * before[k] + in[k] * (2.0f * fresh[k] - 1.0f);
+    hidden[k] = -2.0f * memory[k];
+  }
+  sigmoids(hidden, e);
+  for (size_t k = 0; k < e; k++) hidden[k] = out[k] * (2.0f * hidden[k] - 1.0f);
+}
 
 // log(1 + e^x)
 float softplus(float x) { return std::max(x, 0.0f) + std::log1p(std::exp(-std::fabs(x))); }
@@ -137,13 +153,10 @@ void Listed::read_keys() {
           gates.data(), true);
     for (size_t i = 0; i < count; i++) {
       const size_t parent = size_t(tree.parent(int(first + i)));
-      const float* g = gates.data() + i * 4 * e;
-      for (size_t k = 0; k < e; k++) {
-        const float cell = sigmoid(g[e + k]) * memory[parent * e + k] +
-                           sigmoid(g[k]) * std::tanh(g[2 * e + k]);
-        memory[(first + i) * e + k] = cell;
-        hidden[(first + i) * e + k] = read[2 * i * e + k] = sigmoid(g[3 * e + k]) * std::tanh(cell);
-      }
+      const size_t node = first + i;
+      step_cell(gates.data() + i * 4 * e, memory.data() + parent * e, e, memory.data() + node * e,
+                hidden.data() + node * e);
+      std::copy_n(hidden.data() + node * e, e, read.data() + 2 * i * e);
     }
     times(read.data(), int64_t(2 * e), int(count), int(2 * e), w.key.data(), w.size, w.size,
           found.data(), false);
