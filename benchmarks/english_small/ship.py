@@ -32,11 +32,25 @@ SAMPLES = (
 )
 
 
-def samples(folder: Path) -> None:
-    """Commands by voices that training never heard, over a little noise, two with a pause."""
+NAMED = (
+    (("send a message to giuseppe moretti",), "flite:rms"),
+    (("remind siobhan mcbride about the meeting",), "espeak-ng:en-us+f3"),
+)
+NAMES = (
+    "anneliese hoffmann", "aurelio bianchi", "beatrix vandenberg", "bjorn sigurdsson",
+    "callum strachan", "farouk benali", "giuseppe moretti", "hyejin kwon", "katarzyna zielinska",
+    "leilani kahale", "marguerite duval", "mateus carvalho", "oluwaseun adeyemi",
+    "saoirse kinsella", "siobhan mcbride", "soraya hosseini", "takeshi morimoto",
+    "thandiwe nkosi", "yevgenia petrova", "zanele dlamini",
+)  # fmt: skip
+"""A user's contacts; training heard none of these whole names, and of most no part."""
+
+
+def samples(folder: Path, spoken: tuple[tuple[tuple[str, ...], str], ...]) -> None:
+    """Commands by voices that training never heard, over a little noise, some with a pause."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    for number, (parts, name) in enumerate(SAMPLES):
+    for number, (parts, name) in enumerate(spoken):
         voice, rng = Voice(*name.split(":")), np.random.default_rng(number)
         spoken = [speak(part, voice).samples for part in parts]
         paused = make_paused(spoken, rng, pause_ms=(350, 450), tail_ms=1200)
@@ -57,7 +71,9 @@ def main() -> None:
     SHIPPED.mkdir(parents=True, exist_ok=True)
     write_device_model(SHIPPED / DEVICE_FILE, model)
     (SHIPPED / "README.md").write_text(given.card.read_text("utf-8"), "utf-8")
-    samples(SHIPPED / "samples")
+    samples(SHIPPED / "samples", SAMPLES)
+    samples(SHIPPED / "samples" / "named", NAMED)
+    (SHIPPED / "samples" / "named" / "names.txt").write_text("\n".join(NAMES) + "\n", "utf-8")
     print(SHIPPED, sum(f.stat().st_size for f in SHIPPED.rglob("*") if f.is_file()), "bytes")
 
 

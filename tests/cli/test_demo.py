@@ -54,6 +54,9 @@ def test_a_model_that_learned_nothing_does_not_convince(cli: Cli, tmp_path: Path
     assert cli("generate", out / "lm", "-n", 2).status == 0
     record = json.loads((out / "demo.json").read_text())
     assert record["recall"]["convincing"] is False
+    names = record["speech"]["names"]
+    assert [name["right"] for name in names] == [True, True]
+    assert all(name["without"] != name["text"] for name in names)
 
 
 @pytest.mark.usefixtures("brief")

@@ -8,9 +8,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from solomonic.cli import speech
+
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from solomonic.speech.native_recognizer import NativeRecognizer
     from solomonic.speech.recognizer import Recognizer
     from solomonic.speech.result import Result
 
@@ -36,9 +39,8 @@ def hear(out: Path, story: Console) -> dict[str, Any]:
         return {"missing": missing}
     from solomonic.speech.audio import read_audio
     from solomonic.speech.places import SHIPPED
-    from solomonic.speech.recognizer import Recognizer
 
-    recognizer = Recognizer.from_pretrained()
+    recognizer = speech.open_any(None)
     folder = SHIPPED / "samples"
     samples = json.loads((folder / "samples.json").read_text("utf-8"))
     table = Table("spoken", "heard", "confidence", "answer could begin", box=None, padding=(0, 2))
@@ -53,28 +55,54 @@ def hear(out: Path, story: Console) -> dict[str, Any]:
         heard.append({**sample, "heard": result.text, "right": right, "saved_ms": early})
         table.add_row(
             sample["text"],
-            result.text if right else f"[red]{result.text}[/red]",
+            _marked(result.text, sample["text"]),
             f"{result.confidence:.2f}",
             f"{early:.0f} ms before it ended" if early else "-",
         )
         last = result
     story.print(table)
     picture = _picture(last, out)
-    net = recognizer.model
+    _, engine = speech.prepared(recognizer, None, None, None, None)
     story.print(
-        f"[dim]{net.parameters / 1e6:.1f} M parameters in {net.weights}, streamed in pieces of "
-        f"{_PIECE / 16:.0f} ms; {seconds / audio_seconds:.2f} s of processor time a second of "
-        "audio[/dim]"
+        f"[dim]{engine['parameters'] / 1e6:.1f} M parameters, {engine['weights']} weights, "
+        f"{engine['runtime']}; streamed in pieces of {_PIECE / 16:.0f} ms, "
+        f"{seconds / audio_seconds:.3f} s of processor time a second of audio[/dim]"
     )
     return {
+        "engine": engine,
         "sentences": heard,
+        "names": _names(recognizer, folder / "named", story),
         "right": sum(row["right"] for row in heard),
         "real_time_factor": round(seconds / audio_seconds, 4),
         "picture": picture,
     }
 
 
-def _stream(recognizer: Recognizer, audio: Any) -> tuple[Result, float]:
+def _marked(heard: str, said: str) -> str:
+    return heard if heard == said else f"[red]{heard}[/red]"
+
+
+def _names(recognizer: Recognizer | NativeRecognizer, folder: Path, story: Console) -> list[Any]:
+    """Names that training never heard, without a list of a user's contacts and with it."""
+    from rich.table import Table
+
+    from solomonic.speech.audio import read_audio
+
+    names = (folder / "names.txt").read_text("utf-8").split("\n")[:-1]
+    table = Table("spoken", "heard", f"heard with {len(names)} names given", box=None)
+    table.padding = (0, 2)
+    found = []
+    for sample in json.loads((folder / "samples.json").read_text("utf-8")):
+        audio = read_audio(folder / sample["audio"])
+        plain = recognizer.transcribe(audio).text
+        text = recognizer.transcribe(audio, bias=names).text
+        found.append({**sample, "heard": text, "without": plain, "right": text == sample["text"]})
+        table.add_row(sample["text"], *(_marked(one, sample["text"]) for one in (plain, text)))
+    story.print(table)
+    return found
+
+
+def _stream(recognizer: Recognizer | NativeRecognizer, audio: Any) -> tuple[Result, float]:
     """The result, and by how many ms a speculative end came before the final one (0: none did)."""
     import numpy as np
 
