@@ -27,11 +27,9 @@ from solomonic.compress.pack import read_pack
 from solomonic.evals.report import markdown_table, save_report
 from solomonic.speech.audio import RATE, read_audio
 from solomonic.speech.data.manifest import read_manifest
-from solomonic.speech.device_file import write_device_model
 from solomonic.speech.events import Partial
 from solomonic.speech.native_recognizer import NativeRecognizer
-from solomonic.speech.places import SHIPPED
-from solomonic.speech.pretrained import load_speech_model
+from solomonic.speech.places import DEVICE_FILE, SHIPPED
 
 WORK = ROOT / "build" / "bench" / "recogniser"
 SHARED = ROOT.parent / "shared" / "data"
@@ -53,13 +51,11 @@ def main(arguments: list[str]) -> None:
     if not given.command.is_file():
         raise SystemExit(f"{given.command} is not built; `make native-plain` builds it.")
     WORK.mkdir(parents=True, exist_ok=True)
-    model = given.model or WORK / "english-small.solo"
-    if given.model is None:
-        write_device_model(model, load_speech_model(SHIPPED))
+    model = given.model or SHIPPED / DEVICE_FILE
     clips = recordings(given.count)
     speech = sum(map(len, clips)) / RATE
     record: dict[str, Any] = {
-        "model": str(model),
+        "model": model.parent.name if given.model is None else model.name,
         "model_bytes": model.stat().st_size,
         "clips": len(clips),
         "clip_seconds": speech,
@@ -108,10 +104,12 @@ def run(command: Path, model: Path, audio: Path, *options: str) -> dict[str, Any
     """Processor time, peak memory and memory on the way of one run of the command."""
     with wave.open(str(audio)) as file:
         seconds = file.getnframes() / RATE
-    process = subprocess.Popen(
-        [str(command), str(model), str(audio), *options],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    text = audio.with_suffix(".txt")  # a pipe that nobody empties would stop it after 64 kB
+    with text.open("wb") as out:
+        process = subprocess.Popen(
+            [str(command), str(model), str(audio), *options],
+            stdout=out, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
     on_the_way, peak = [], 0
     while True:
         ended, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -121,8 +119,7 @@ def run(command: Path, model: Path, audio: Path, *options: str) -> dict[str, Any
         resident, peak = memory_of(process.pid, peak)
         on_the_way.append(resident)
         time.sleep(0.01 if len(on_the_way) < 100 else 0.1)
-    assert process.stdout is not None
-    words = process.stdout.read().decode().split()
+    words = text.read_text("utf-8").split()
     if process.returncode:
         raise SystemExit(f"{command} failed with status {process.returncode}.")
     later = [resident for resident in on_the_way[len(on_the_way) // 4 :] if resident]

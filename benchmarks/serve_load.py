@@ -37,10 +37,8 @@ from peers.protocol import ROOT
 from recogniser import memory_of, recordings
 from solomonic.evals.report import markdown_table, save_report
 from solomonic.speech.audio import RATE
-from solomonic.speech.device_file import write_device_model
 from solomonic.speech.native_recognizer import NativeRecognizer
-from solomonic.speech.places import SHIPPED
-from solomonic.speech.pretrained import load_speech_model
+from solomonic.speech.places import DEVICE_FILE, SHIPPED
 
 WORK = ROOT / "build" / "bench" / "serve_load"
 NETWORK = ROOT / "build" / "bench" / "recogniser_peers"
@@ -68,8 +66,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--no-save", action="store_true", help="write no result file")
     given = parser.parse_args(arguments)
     WORK.mkdir(parents=True, exist_ok=True)
-    model = WORK / "english-small.solo"
-    write_device_model(model, load_speech_model(SHIPPED))
+    model = SHIPPED / DEVICE_FILE
     audios = clips(given.streams, given.seconds)
     record: dict[str, Any] = {
         "streams": given.streams, "seconds": given.seconds, "broken": given.broken,
