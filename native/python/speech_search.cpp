@@ -282,7 +282,8 @@ class FileListed {
         int(log_probs.shape(0)) != vocab_)
       throw nb::value_error("a vector of another size");
     std::vector<float> row(log_probs.data(), log_probs.data() + vocab_);
-    listed_->add(acoustic.data(), label.data(), state, nullptr, row.data());
+    listed_->hear(acoustic.data());
+    listed_->add(label.data(), state, nullptr, row.data());
     return array(row, {row.size()});
   }
 

@@ -107,6 +107,7 @@ size_t PointerWeights::bytes() const {
 Listed::Listed(const PointerWeights& weights, const std::vector<Spelling>& phrases)
     : weights_(weights),
       graph_(phrases, ones(phrases.size()), std::vector<char>(size_t(weights.vocab), 0)),
+      frame_(size_t(weights.size)),
       normal_(size_t(weights.joint)),
       query_(size_t(weights.size)),
       scores_(size_t(weights.vocab)) {
@@ -166,19 +167,22 @@ void Listed::read_keys() {
   }
 }
 
-void Listed::query(const float* vector, const std::vector<float>& norm,
-                   const std::vector<float>& weight, bool more) {
+void Listed::ask(const float* vector, const std::vector<float>& norm,
+                 const std::vector<float>& weight, std::vector<float>& query, bool more) {
   const int joint = weights_.joint, size = weights_.size;
   kernels().rms_norm(vector, nullptr, norm.data(), weights_.eps, joint, normal_.data());
-  times(normal_.data(), joint, 1, joint, weight.data(), size, size, query_.data(), more);
+  times(normal_.data(), joint, 1, joint, weight.data(), size, size, query.data(), more);
 }
 
-void Listed::add(const float* acoustic, const float* label, int64_t state, const char* allowed,
-                 float* log_probs) {
+void Listed::hear(const float* acoustic) {
+  ask(acoustic, weights_.acoustic_norm, weights_.acoustic_query, frame_, false);
+}
+
+void Listed::add(const float* label, int64_t state, const char* allowed, float* log_probs) {
   const PhraseTree& tree = graph_.tree();
   const int nodes = tree.size() - 1, vocab = weights_.vocab;
-  query(acoustic, weights_.acoustic_norm, weights_.acoustic_query, false);
-  query(label, weights_.label_norm, weights_.label_query, true);
+  query_ = frame_;
+  ask(label, weights_.label_norm, weights_.label_query, query_, true);
   bool heard = false;
   for (int at = int(state);; at = graph_.fail(at)) {  // the children of all that the labels end in
     const int first = tree.branches[size_t(at)], count = tree.branches[size_t(at) + 1] - first;
@@ -200,7 +204,8 @@ void Listed::add(const float* acoustic, const float* label, int64_t state, const
 }
 
 size_t Listed::bytes() const {
-  return (keys_.size() + constants_.size() + normal_.size() + query_.size() + scores_.size()) *
+  return (keys_.size() + constants_.size() + frame_.size() + normal_.size() + query_.size() +
+          scores_.size()) *
          sizeof(float);
 }
 

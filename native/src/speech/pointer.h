@@ -38,23 +38,24 @@ class Listed {
 
   // The state after one more label; the first is 0.
   int64_t step(int64_t state, int token) { return graph_.step(state, token).first; }
-  // Adds what is heard of the phrases to the log-probabilities (vocab) after one prefix, at the
-  // frame `acoustic` (joint) and the label vector (joint), and normalises them again. Null, or of
-  // each piece (vocab) whether it may be heard; where none goes on nothing changes. Nothing is
-  // allocated.
-  void add(const float* acoustic, const float* label, int64_t state, const char* allowed,
-           float* log_probs);
+  // What the frame `acoustic` (joint) asks of the phrases; for each `add` until the next.
+  void hear(const float* acoustic);
+  // Adds what is heard of the phrases to the log-probabilities (vocab) after one prefix with the
+  // label vector (joint), and normalises them again. Null, or of each piece (vocab) whether it may
+  // be heard; where none goes on nothing changes. Nothing is allocated.
+  void add(const float* label, int64_t state, const char* allowed, float* log_probs);
   size_t bytes() const;
 
  private:
   void read_keys();
-  void query(const float* vector, const std::vector<float>& norm, const std::vector<float>& weight,
-             bool more);
+  void ask(const float* vector, const std::vector<float>& norm, const std::vector<float>& weight,
+           std::vector<float>& query, bool more);
 
   const PointerWeights& weights_;
   PhraseGraph graph_;
   std::vector<float> keys_;       // (size, nodes)
   std::vector<float> constants_;  // (nodes)
+  std::vector<float> frame_;                    // (size) what `hear` found
   std::vector<float> normal_, query_, scores_;  // scratch
 };
 

@@ -305,13 +305,14 @@ void Search::read(const Hyps& ways, const float* acoustic) {
 
 // What the model's attention hears of the listed phrases; entries of a class behind their carriers.
 void Search::attend(const Hyps& ways, const float* acoustic) {
+  listed_->hear(acoustic);
   for (size_t row = 0; row < ways.size(); row++) {
     const Prefix& prefix = tree_[ways[row].prefix];
     if (bias_) {
       std::fill(allowed_.begin(), allowed_.end(), char(0));
       bias_->next(prefix.bias_state, allowed_.data());
     }
-    listed_->add(acoustic, labels_[row], prefix.listed, bias_ ? allowed_.data() : nullptr,
+    listed_->add(labels_[row], prefix.listed, bias_ ? allowed_.data() : nullptr,
                  &log_probs_[row * size_t(vocab_)]);
   }
 }

@@ -42,6 +42,7 @@ def hear(out: Path, story: Console) -> dict[str, Any]:
 
     recognizer = speech.open_any(None)
     folder = SHIPPED / "samples"
+    names, engine = speech.prepared(recognizer, None, folder / "named" / "names.txt", None, None)
     samples = json.loads((folder / "samples.json").read_text("utf-8"))
     table = Table("spoken", "heard", "confidence", "answer could begin", box=None, padding=(0, 2))
     heard, seconds, audio_seconds = [], 0.0, 0.0
@@ -62,7 +63,6 @@ def hear(out: Path, story: Console) -> dict[str, Any]:
         last = result
     story.print(table)
     picture = _picture(last, out)
-    _, engine = speech.prepared(recognizer, None, None, None, None)
     story.print(
         f"[dim]{engine['parameters'] / 1e6:.1f} M parameters, {engine['weights']} weights, "
         f"{engine['runtime']}; streamed in pieces of {_PIECE / 16:.0f} ms, "
@@ -71,7 +71,7 @@ def hear(out: Path, story: Console) -> dict[str, Any]:
     return {
         "engine": engine,
         "sentences": heard,
-        "names": _names(recognizer, folder / "named", story),
+        "names": _names(recognizer, names, folder / "named", story),
         "right": sum(row["right"] for row in heard),
         "real_time_factor": round(seconds / audio_seconds, 4),
         "picture": picture,
@@ -82,14 +82,15 @@ def _marked(heard: str, said: str) -> str:
     return heard if heard == said else f"[red]{heard}[/red]"
 
 
-def _names(recognizer: Recognizer | NativeRecognizer, folder: Path, story: Console) -> list[Any]:
+def _names(
+    recognizer: Recognizer | NativeRecognizer, names: Any, folder: Path, story: Console
+) -> list[Any]:
     """Names that training never heard, without a list of a user's contacts and with it."""
     from rich.table import Table
 
     from solomonic.speech.audio import read_audio
 
-    names = (folder / "names.txt").read_text("utf-8").split("\n")[:-1]
-    table = Table("spoken", "heard", f"heard with {len(names)} names given", box=None)
+    table = Table("spoken", "heard", f"heard with {len(names.phrases)} names given", box=None)
     table.padding = (0, 2)
     found = []
     for sample in json.loads((folder / "samples.json").read_text("utf-8")):

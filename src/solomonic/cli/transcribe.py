@@ -72,10 +72,10 @@ def transcribe(
         speech.tell(engine)
     if out is not None:
         console.make_folder(out)
+    how = {"attention": not no_attention, "endpointing": not no_endpoint}
     failed = False
     for path in audio:
         try:
-            how = {"attention": not no_attention, "endpointing": not no_endpoint}
             result = _recognise(recognizer, path, words, (rate, encoding), how)
             several = len(audio) > 1 and out is None
             shown = Shown(path, result, recognizer, several, nbest)

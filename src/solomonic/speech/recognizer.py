@@ -205,16 +205,16 @@ class Recognizer:
                 "these personal words were compiled for another vocabulary; make the Biasing with "
                 "pieces=recognizer.model.pieces."
             )
-        net = self.model.transducer
-        if not attention or not bias.tokens:
+        net, tokens = self.model.transducer, bias.tokens if attention else []
+        if not tokens:
             return Personal(bias.graph)
         with torch.inference_mode():
-            context = None if net.context is None else net.context.embed(bias.tokens)
+            context = None if net.context is None else net.context.embed(tokens)
             personal = Personal(bias.graph, context)
             if net.pointer is None:
                 return personal
             scale = net.pointer.config.search_scale
-            return personal.attended(net.pointer.embed(bias.tokens), scale)
+            return personal.attended(net.pointer.embed(tokens), scale)
 
 
 @contextmanager

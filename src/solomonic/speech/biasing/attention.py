@@ -27,9 +27,10 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 
-from solomonic.core import Config, ConfigError, ShapeError, VocabularyError, require
+from solomonic.core import Config, ConfigError, ShapeError, require
 from solomonic.layers import Linear, RMSNorm
 from solomonic.speech.biasing.pointer import PointerBiasing
+from solomonic.speech.biasing.vocabulary import check_phrases, leading_directions
 from solomonic.state import State, concatenate, field
 
 COMBINERS = ("add", "gate")
@@ -132,18 +133,16 @@ class ContextBiasing(nn.Module):
                 f"logits of {len(output)} pieces from {project.shape[1]} hidden units do not fit "
                 f"an attention for {shape[0]} from {shape[1]}."
             )
-        left, sizes, right = torch.linalg.svd(output - output.mean(0), full_matrices=False)
-        rank = min(config.embedding_size, config.size // config.heads, len(sizes))
-        roots = sizes[:rank].sqrt()
-        pieces, queries = left[:, :rank] * roots, (right[:rank] * roots[:, None]) @ project
-        self.pieces.weight[:, :rank] = pieces / pieces.square().mean().sqrt()
+        most = min(config.embedding_size, config.size // config.heads)
+        pieces, queries = leading_directions(output, most, project)
+        rank = len(queries)
+        self.pieces.weight[:, :rank] = pieces
         where = 2 * config.embedding_size  # the piece itself stands behind the LSTM's states
         for part in (self.key, self.value):
             part.weight[:rank] = 0.0
             part.weight[range(rank), range(where, where + rank)] = 1.0
         # Scores of a typical frame then spread by 2 nats over the pieces.
-        spread = (self.pieces.weight[:, :rank] @ queries).square().sum(1).mean().sqrt()
-        self.query.weight[:rank] = queries * (2 * math.sqrt(config.size / config.heads) / spread)
+        self.query.weight[:rank] = queries * (2 * math.sqrt(config.size / config.heads))
 
     def embed(self, phrases: Sequence[Sequence[int]]) -> Context:
         """The context of one request's phrases, in piece ids (`Biasing.tokens`).
@@ -220,14 +219,7 @@ class ContextBiasing(nn.Module):
         empty = self.no_bias.new_zeros(1, self.config.size)
         if not phrases:
             return self.no_bias[None], empty
-        for phrase in phrases:
-            if not phrase:
-                raise ShapeError("a phrase of the context is empty; give at least one piece.")
-            if not 0 < min(phrase) <= max(phrase) < self.config.vocab_size:
-                raise VocabularyError(
-                    f"the context's phrase {list(phrase)} has a piece outside 1 to "
-                    f"{self.config.vocab_size - 1}; spell it with the model's own word pieces."
-                )
+        check_phrases(phrases, self.config.vocab_size)
         lengths = torch.tensor([len(phrase) for phrase in phrases])
         tokens = pad_sequence([torch.tensor(phrase) for phrase in phrases], batch_first=True)
         embedded = self.pieces(tokens.to(self.no_bias.device))

@@ -30,9 +30,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from solomonic.core import Config, ShapeError, VocabularyError, require
+from solomonic.core import Config, ShapeError, require
 from solomonic.layers import Linear, RMSNorm
 from solomonic.speech.biasing.trie import PhraseGraph
+from solomonic.speech.biasing.vocabulary import check_phrases, leading_directions
 
 DEPTHS = 4
 """Nodes deeper than this share what is learned of the depth."""
@@ -84,14 +85,7 @@ class PhraseTree:
     def __init__(self, phrases: Sequence[Sequence[int]], vocab_size: int) -> None:
         if not phrases:
             raise ShapeError("there are no phrases; without any, do without a context.")
-        for phrase in phrases:
-            if not len(phrase):
-                raise ShapeError("a phrase of the context is empty; give at least one piece.")
-            if not 0 < min(phrase) <= max(phrase) < vocab_size:
-                raise VocabularyError(
-                    f"the context's phrase {list(phrase)} has a piece outside 1 to "
-                    f"{vocab_size - 1}; spell it with the model's own word pieces."
-                )
+        check_phrases(phrases, vocab_size)
         self._graph = PhraseGraph(phrases, [1.0] * len(phrases), [False] * vocab_size)
         tree = self._graph.tree
         self.parents, self.pieces = np.divmod(tree.keys, vocab_size)
@@ -220,16 +214,13 @@ class PointerBiasing(nn.Module):
                 f"output weights {tuple(output.shape)} do not fit an attention for "
                 f"{config.vocab_size} pieces and {config.joint_size} joint units."
             )
-        left, sizes, right = torch.linalg.svd(output - output.mean(0), full_matrices=False)
-        rank = min(config.embedding_size, config.size, len(sizes))
-        roots = sizes[:rank].sqrt()
-        pieces, queries = left[:, :rank] * roots, right[:rank] * roots[:, None]
-        self.pieces.weight[:, :rank] = pieces / pieces.square().mean().sqrt()
+        pieces, queries = leading_directions(output, min(config.embedding_size, config.size))
+        rank = len(queries)
+        self.pieces.weight[:, :rank] = pieces
         where = config.embedding_size  # the piece itself stands behind the LSTM's state
         self.key.weight[:rank] = 0.0
         self.key.weight[range(rank), range(where, where + rank)] = 1.0
-        spread = (self.pieces.weight[:, :rank] @ queries).square().sum(1).mean().sqrt()
-        self.acoustic_query.weight[:rank] = queries * (math.sqrt(config.size) / spread)
+        self.acoustic_query.weight[:rank] = queries * math.sqrt(config.size)
         self.label_query.weight.mul_(0.1)
 
     def embed(self, phrases: Sequence[Sequence[int]]) -> Listed | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from solomonic.speech.biasing.protocol import Bias
+from solomonic.speech.biasing.protocol import Bias, Rows
 from solomonic.speech.decode.beam import Steps, beam_frame, greedy_frame
 from solomonic.speech.decode.config import DecodeConfig
 from solomonic.speech.decode.graph import forget
@@ -70,8 +70,7 @@ class Search:
         self.emissions = 0
         self._forget_at = _FORGET
         self._size = len(starts)
-        self._rows: dict[int, np.ndarray] = {}
-        self._open: dict[int, np.ndarray] = {}
+        self._rows, self._open = Rows(256), Rows(256)
 
     def steps(self) -> Steps:
         """Decode the next frame; see `beam`."""
@@ -126,10 +125,9 @@ class Search:
             return None
         found = self._open.get(state)
         if found is None:
-            if len(self._open) >= 256:
-                self._open.clear()
-            found = self._open[state] = np.zeros(self._size, bool)
+            found = np.zeros(self._size, bool)
             found[np.asarray(self.bias.next_tokens(state), np.int64)] = True
+            self._open.put(state, found)
         return found
 
     def scored(self, log_probs: np.ndarray) -> np.ndarray:
@@ -151,10 +149,8 @@ class Search:
             return scores(state)
         row = self._rows.get(state)
         if row is None:
-            if len(self._rows) >= 256:
-                self._rows.clear()
             paid = [self.bias.step(state, token)[1] for token in range(1, self._size)]
-            row = self._rows[state] = np.array([0.0, *paid])
+            row = self._rows.put(state, np.array([0.0, *paid]))
         return row
 
     def _settle(self) -> None:
